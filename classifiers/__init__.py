@@ -1,0 +1,1 @@
+"""Weights to labels: classifiers that read neural fields."""

@@ -1,0 +1,58 @@
+"""How one neural dataset is fitted: the whole recipe in one frozen record."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from fitting.inits import InitConfig, Shared
+from fitting.optimizers import Adam, OptimizerConfig
+from fitting.schedules import Constant, ScheduleConfig
+from nefbench.fields import FieldConfig, Siren
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Everything that determines the weights, apart from the signals and the engine."""
+
+    field: FieldConfig = Siren()
+    """Architecture of every field."""
+    init: InitConfig = Shared()
+    """Where fields start."""
+    optimizer: OptimizerConfig = Adam()
+    schedule: ScheduleConfig = Constant()
+    num_steps: int = 500
+    """Optimizer steps per field: exactly this many."""
+    pixel_fraction: float = 1.0
+    """Share of the grid points in each step's loss; a fresh draw per step, one for all fields."""
+    seed: int = 0
+    """Seed of every draw."""
+    name: str | None = None
+    """Name of the config in the dataset; architecture, width and start if left out."""
+    part_rows: int = 1000
+    """Most fields in one file; a stopped run loses at most the parts in progress."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"expected num_steps >= 1 (got {self.num_steps})")
+        if not 0 < self.pixel_fraction <= 1:
+            raise ValueError(f"expected 0 < pixel_fraction <= 1 (got {self.pixel_fraction})")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"expected a seed from 0 to 2**63 - 1 (got {self.seed})")
+        if self.part_rows < 1:
+            raise ValueError(f"expected part_rows >= 1 (got {self.part_rows})")
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise ValueError(
+                f"expected a name of letters, digits, '-', '_' and '.' (got {self.name!r})"
+            )
+
+    @property
+    def config_name(self) -> str:
+        """Name of the config in the neural dataset."""
+        default = f"{self.field.kind}-h{self.field.hidden_dim}-{self.init.kind}"
+        return self.name or default
+
+    def num_sampled(self, num_points: int) -> int:
+        """Grid points in one step's loss."""
+        return max(1, math.floor(self.pixel_fraction * num_points))

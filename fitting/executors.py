@@ -1,0 +1,167 @@
+"""Run shards one after another in this process, or side by side in worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fitting.config import FitConfig
+from fitting.shard import Shard, fit_shard
+from nefbench.errors import ConfigError, Interrupted, NefbenchError
+from nefbench.signals import Signals
+from nefbench.weights.parts import FieldRows
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What every worker needs; pickled once per worker.
+
+    Attributes:
+        signals: What to fit.
+        config: The recipe.
+        device: Where to compute.
+        store: Called in the worker with a finished shard; its result travels back.
+    """
+
+    signals: Signals
+    config: FitConfig
+    device: str
+    store: Callable[[Shard, FieldRows], Any]
+
+    def run(
+        self, shard: Shard, on_fields: Callable[[int], None], check_stop: Callable[[], None]
+    ) -> Any:
+        """Fit a shard and store it."""
+        rows = fit_shard(
+            self.signals,
+            self.config,
+            shard,
+            device=self.device,
+            on_fields=on_fields,
+            check_stop=check_stop,
+        )
+        return self.store(shard, rows)
+
+
+class Executor(Protocol):
+    """Runs shards; the results are the same whichever executor runs them."""
+
+    def run(
+        self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
+    ) -> Iterator[Any]:
+        """Yield what ``job.store`` returned for every shard, in order of completion."""
+
+
+@dataclass(frozen=True)
+class Serial:
+    """One shard after another in this process."""
+
+    def run(
+        self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
+    ) -> Iterator[Any]:
+        """Yield every shard's result in order."""
+        for shard in shards:
+            yield job.run(shard, on_fields, lambda: None)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Shards side by side in worker processes of this machine.
+
+    Attributes:
+        count: Worker processes.
+    """
+
+    count: int
+
+    def run(
+        self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
+    ) -> Iterator[Any]:
+        """Yield every shard's result in order of completion.
+
+        Raises:
+            NefbenchError: If a worker was killed from outside.
+        """
+        context = multiprocessing.get_context("spawn")
+        stop, finished = context.Event(), context.Value("q", 0)
+        reported = 0
+        pool = ProcessPoolExecutor(
+            min(self.count, len(shards)), context, _start_worker, (job, stop, finished)
+        )
+        try:
+            pending = {pool.submit(_run_in_worker, shard) for shard in shards}
+            while pending:
+                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                on_fields(finished.value - reported)
+                reported = finished.value
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise NefbenchError(
+                "a worker process was killed, perhaps for want of memory; finished parts are "
+                "saved: run the same command again, with fewer workers if it happens again"
+            ) from error
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def parse_executor(text: str) -> Executor:
+    """Read ``serial`` or ``processes:N``.
+
+    Raises:
+        ConfigError: On anything else.
+    """
+    if text == "serial":
+        return Serial()
+    match = re.fullmatch(r"processes:([1-9]\d*)", text)
+    if match is None:
+        raise ConfigError(f"executor: expected 'serial' or 'processes:N' (got {text!r})")
+    return Processes(int(match[1]))
+
+
+class _Worker:
+    """State of a worker process, set once when it starts."""
+
+    job: ShardJob
+    stop: Any
+    finished: Any
+
+    @classmethod
+    def check_stop(cls) -> None:
+        if cls.stop.is_set():
+            raise Interrupted("stopped by the main process")
+
+    @classmethod
+    def on_fields(cls, count: int) -> None:
+        with cls.finished.get_lock():
+            cls.finished.value += count
+
+
+def _start_worker(job: ShardJob, stop: Any, finished: Any) -> None:
+    # Ctrl-C reaches the whole process group; the main process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _Worker.job, _Worker.stop, _Worker.finished = job, stop, finished
+
+
+def _exit_with_parent() -> None:
+    """End this process when the main one is gone; a pool's workers would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+    parent.join()
+    os._exit(1)
+
+
+def _run_in_worker(shard: Shard) -> Any:
+    return _Worker.job.run(shard, _Worker.on_fields, _Worker.check_stop)

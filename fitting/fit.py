@@ -1,0 +1,256 @@
+"""From signals to a neural dataset on disk: plan shards, fit them, write parts, keep the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from fitting.config import FitConfig
+from fitting.engines import VmappedEngine
+from fitting.executors import Executor, Serial, ShardJob
+from fitting.shard import Shard, metric_names, plan_shards
+from nefbench import files
+from nefbench.config import config_to_mapping, differing_keys, digest
+from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
+from nefbench.hub import write_card
+from nefbench.seeding import GENERATOR
+from nefbench.signals import Signals
+from nefbench.weights import Manifest, NeuralDataset, read_manifest, write_manifest
+from nefbench.weights.manifest import MANIFEST_NAME, ConfigEntry, PartEntry, SignalsEntry
+from nefbench.weights.parts import FieldRows, adopt_part, read_part, write_part
+from nefbench.weights.statistics import summarise_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What one call did.
+
+    Attributes:
+        dataset: The neural dataset.
+        num_fitted: Fields fitted by this call; the others were there already.
+        seconds: Wall time of the fitting, without opening signals.
+        num_steps: Optimizer steps per field.
+    """
+
+    dataset: NeuralDataset
+    num_fitted: int
+    seconds: float
+    num_steps: int
+
+    @property
+    def fields_per_s(self) -> float:
+        """Throughput of this call; 0 if nothing was left to fit."""
+        return self.num_fitted / self.seconds if self.num_fitted else 0.0
+
+    @property
+    def field_steps_per_s(self) -> float:
+        """Optimizer steps of single fields per second."""
+        return self.fields_per_s * self.num_steps
+
+
+def fit_dataset(
+    signals: Signals, config: FitConfig, out: Path | str, *, executor: Executor | None = None
+) -> NeuralDataset:
+    """Fit one field per signal and return the neural dataset in folder ``out``.
+
+    A call that was stopped continues where it was. See ``run_fit`` for all options.
+    """
+    return run_fit(signals, config, out, executor=executor).dataset
+
+
+def run_fit(
+    signals: Signals,
+    config: FitConfig,
+    out: Path | str,
+    *,
+    executor: Executor | None = None,
+    device: str = "cpu",
+    only: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> FitReport:
+    """Fit one field per signal into a config of the neural dataset in folder ``out``.
+
+    Finished parts are kept, damaged ones fitted again. The rows are a function of the signals and
+    the config: not of the executor, of how often the work was stopped, or of what else is in the
+    folder.
+
+    Args:
+        signals: What to fit.
+        config: The recipe.
+        out: Folder of the neural dataset; may hold other configs.
+        executor: Where shards run; in this process if left out.
+        device: ``cpu`` or ``cuda``.
+        only: Fit these fields (a union of parts) again and nothing else.
+        on_progress: Told ``(fields done, fields to do)`` in this call.
+
+    Raises:
+        ConfigError: If the folder holds a config of this name made in another way.
+        DatasetFormatError: If the folder is something else.
+        SignalError: If signals hold unusable values.
+        Interrupted: On Ctrl-C; finished parts are on disk.
+    """
+    folder = Path(out)
+    name = config.config_name
+    manifest = _open_folder(folder)
+    planned = plan_shards(signals, config.part_rows)
+    entry = _matching_entry(manifest, name, _new_entry(signals, config), folder)
+    entry = _with_finished_parts(folder, name, entry, planned, forget=_chosen(planned, only))
+    manifest = manifest.with_config(name, entry)
+    write_manifest(folder, manifest)
+    present = {(part.start, part.stop) for part in entry.parts}
+    todo = _chosen(planned, only) or [s for s in planned if (s.start, s.stop) not in present]
+
+    total = sum(shard.stop - shard.start for shard in todo)
+    done = 0
+
+    def count(fields: int) -> None:
+        nonlocal done
+        done += fields
+        on_progress(done, total)
+
+    begin = time.perf_counter()
+    store = partial(_store_part, folder, name, entry)
+    job = ShardJob(signals, config, device, store)
+    on_progress(0, total)
+    try:
+        for part in (executor or Serial()).run(job, todo, count):
+            entry = dataclasses.replace(entry, parts=_insert(entry.parts, part))
+            manifest = manifest.with_config(name, entry)
+            write_manifest(folder, manifest)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted; {entry.num_finished} of {entry.num_fields} fields are in {folder}: "
+            f"the same command continues"
+        ) from error
+    seconds = time.perf_counter() - begin
+    if entry.is_complete and (todo or not entry.summary):
+        entry = summarise_dataset(NeuralDataset(folder, name, entry))
+        manifest = manifest.with_config(name, entry)
+        write_manifest(folder, manifest)
+    write_card(folder, manifest)
+    return FitReport(NeuralDataset(folder, name, entry), total, seconds, config.num_steps)
+
+
+def _open_folder(folder: Path) -> Manifest:
+    if (folder / MANIFEST_NAME).exists():
+        files.remove_leftovers(folder)
+        return read_manifest(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetFormatError(
+            f"{folder} exists and is not a neural dataset (no {MANIFEST_NAME}); "
+            f"choose a new or empty folder for --out"
+        )
+    return Manifest()
+
+
+def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
+    fit = config_to_mapping(config)
+    described = SignalsEntry(
+        name=signals.name,
+        source=signals.source,
+        fingerprint=signals.fingerprint,
+        licence=signals.licence,
+        grid_shape=signals.grid_shape,
+        mean=signals.mean,
+        std=signals.std,
+        class_names=signals.class_names,
+    )
+    in_dim, out_dim = signals.coords.shape[1], signals.num_channels
+    return ConfigEntry(
+        field=config.field,
+        in_dim=in_dim,
+        out_dim=out_dim,
+        tensors=config.field.spec(in_dim, out_dim).layout,
+        signals=described,
+        splits=signals.splits,
+        fit=fit,
+        digest=digest({"fit": fit, "signals": config_to_mapping(described)}),
+        engine=f"{VmappedEngine.name} torch-{torch.__version__}",
+        generator=GENERATOR,
+        metrics=metric_names(signals),
+    )
+
+
+def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Path) -> ConfigEntry:
+    """Return the stored entry if it was made in the same way, or the new one if there is none."""
+    stored = manifest.configs.get(name)
+    if stored is None:
+        return new
+    if stored.digest == new.digest:
+        return stored
+    differences = differing_keys(
+        {"fit": stored.fit, "signals": config_to_mapping(stored.signals)},
+        {"fit": new.fit, "signals": config_to_mapping(new.signals)},
+    )
+    listed = "; ".join(
+        f"{key.removeprefix('fit.')} = {there!r} there, {here!r} here"
+        for key, there, here in differences
+    )
+    raise ConfigError(
+        f"{folder} already holds config {name!r} made with other settings ({listed}); "
+        f"choose another --out, or another name with --set name=…"
+    )
+
+
+def _with_finished_parts(
+    folder: Path, name: str, entry: ConfigEntry, planned: Sequence[Shard], forget: Sequence[Shard]
+) -> ConfigEntry:
+    """Keep parts that are on disk as recorded, adopt finished ones that are not recorded."""
+    forgotten = {(shard.start, shard.stop) for shard in forget}
+    listed = {(part.start, part.stop): part for part in entry.parts}
+    parts: list[PartEntry] = []
+    for shard in planned:
+        place = (shard.start, shard.stop)
+        if place in forgotten:
+            continue
+        part = listed.get(place)
+        if part is None:
+            part = adopt_part(folder, name, entry, shard.split, shard.start, shard.stop)
+        elif not _is_sound(folder, name, entry, part):
+            part = None
+        if part is not None:
+            parts.append(part)
+    kept = tuple(parts)
+    return entry if kept == entry.parts else dataclasses.replace(entry, parts=kept, summary={})
+
+
+def _is_sound(folder: Path, name: str, entry: ConfigEntry, part: PartEntry) -> bool:
+    try:
+        read_part(folder, name, entry, part)
+    except DatasetFormatError as error:
+        logger.warning("%s; fitting it again now", str(error).split("; fit this part")[0])
+        return False
+    return True
+
+
+def _chosen(planned: Sequence[Shard], only: tuple[int, int] | None) -> list[Shard]:
+    """Return the shards inside ``only``, or none if everything is wanted."""
+    if only is None:
+        return []
+    chosen = [shard for shard in planned if only[0] <= shard.start and shard.stop <= only[1]]
+    if sum(shard.stop - shard.start for shard in chosen) != only[1] - only[0]:
+        ranges = ", ".join(f"{shard.start}:{shard.stop}" for shard in planned)
+        raise ConfigError(
+            f"--only {only[0]}:{only[1]} is not a union of parts; the parts are {ranges}"
+        )
+    return chosen
+
+
+def _store_part(
+    folder: Path, name: str, entry: ConfigEntry, shard: Shard, rows: FieldRows
+) -> PartEntry:
+    return write_part(folder, name, entry, shard.split, shard.start, rows)
+
+
+def _insert(parts: tuple[PartEntry, ...], part: PartEntry) -> tuple[PartEntry, ...]:
+    others = [p for p in parts if (p.start, p.stop) != (part.start, part.stop)]
+    return tuple(sorted([*others, part], key=lambda p: p.start))

@@ -1,0 +1,184 @@
+"""Element-wise optimizers over a stack of flat rows: one update equals one update per field.
+
+Scalars that depend on the step (bias corrections, learning rate) are computed in float64 and reach
+the tensors as Python numbers: in float32, ``1 - beta_2 ** t`` would lose five digits at t = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class Optimizer(Protocol):
+    """Configuration of an optimizer, with its update rule."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate; a schedule may lower it."""
+
+    def start(self, rows: Tensor) -> State:
+        """Return the state before the first step."""
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+        """Change ``rows`` and ``state`` in place; ``step`` counts from 1."""
+
+
+def _check_rate(learning_rate: float) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"expected learning_rate > 0 (got {learning_rate})")
+
+
+def _check_betas(betas: tuple[float, float]) -> None:
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"expected betas in [0, 1) (got {betas})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adam:
+    """Adam (Kingma and Ba 2015)."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and the second moment."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        _check_betas(self.betas)
+
+    def start(self, rows: Tensor) -> State:
+        """First moment, second moment, scratch space."""
+        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+        """Apply ``w <- w - rate m^ / (sqrt(v^) + eps)`` with bias-corrected moments."""
+        _adam_update(rows, gradient, state, step, rate, self.betas, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and the second moment."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 1e-3
+    """Every step shrinks the weights by ``learning rate x weight_decay`` first."""
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        _check_betas(self.betas)
+        if not self.weight_decay >= 0:
+            raise ValueError(f"expected weight_decay >= 0 (got {self.weight_decay})")
+
+    def start(self, rows: Tensor) -> State:
+        """First moment, second moment, scratch space."""
+        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+        """Shrink the weights, then apply Adam's update."""
+        rows.mul_(1 - rate * self.weight_decay)
+        _adam_update(rows, gradient, state, step, rate, self.betas, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SGD:
+    """Gradient descent with momentum: ``u <- momentum u + g``, ``w <- w - rate u``."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: float = 1e-2
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"expected momentum in [0, 1) (got {self.momentum})")
+
+    def start(self, rows: Tensor) -> State:
+        """Velocity."""
+        return (torch.zeros_like(rows),)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+        """Apply one step."""
+        del step
+        (velocity,) = state
+        velocity.mul_(self.momentum).add_(gradient)
+        rows.add_(velocity, alpha=-rate)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaBelief:
+    """AdaBelief without rectification (Zhuang et al. 2020, arXiv 2010.07468, algorithm 2).
+
+    ``eps`` enters twice: it accumulates inside the second moment and is added to its root.
+    """
+
+    kind: Literal["adabelief"] = "adabelief"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first moment and of the squared surprise."""
+    eps: float = 1e-16
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        _check_betas(self.betas)
+
+    def start(self, rows: Tensor) -> State:
+        """First moment, squared surprise, scratch space."""
+        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+        """Apply ``w <- w - rate m^ / (sqrt(s^) + eps)``."""
+        mean, surprise, scratch = state
+        beta1, beta2 = self.betas
+        mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        torch.sub(gradient, mean, out=scratch)
+        surprise.mul_(beta2).addcmul_(scratch, scratch, value=1 - beta2).add_(self.eps)
+        _descend(rows, mean, surprise, scratch, step, rate, self.betas, self.eps)
+
+
+OptimizerConfig = Adam | AdamW | SGD | AdaBelief
+"""Every optimizer that can be named in a configuration."""
+
+
+def _adam_update(
+    rows: Tensor,
+    gradient: Tensor,
+    state: State,
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    mean, square, scratch = state
+    mean.mul_(betas[0]).add_(gradient, alpha=1 - betas[0])
+    square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+    _descend(rows, mean, square, scratch, step, rate, betas, eps)
+
+
+def _descend(
+    rows: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    scratch: Tensor,
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Step along the bias-corrected moments, corrections folded into two scalars."""
+    root = math.sqrt(1 - betas[1] ** step)
+    torch.sqrt(square, out=scratch).add_(eps * root)
+    rows.addcdiv_(mean, scratch, value=-rate * root / (1 - betas[0] ** step))

@@ -1,0 +1,131 @@
+"""Fit one shard: a range of signals, a pure function of signals, recipe and range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitting.config import FitConfig
+from fitting.engines import Engine, FitProblem, VmappedEngine, reproducible_arithmetic
+from nefbench.fields import evaluate
+from nefbench.metrics import mse, psnr, ssim
+from nefbench.signals import Signals
+from nefbench.weights.parts import FieldRows, concatenate
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A half-open range of fields that becomes one part.
+
+    Attributes:
+        split: Name of the split that holds the range.
+        start: First field.
+        stop: One past the last field.
+    """
+
+    split: str
+    start: int
+    stop: int
+
+
+def plan_shards(signals: Signals, part_rows: int) -> list[Shard]:
+    """Cut every split into ranges of at most ``part_rows`` fields."""
+    return [
+        Shard(split.name, start, min(start + part_rows, split.stop))
+        for split in signals.splits
+        for start in range(split.start, split.stop, part_rows)
+    ]
+
+
+def metric_names(signals: Signals) -> tuple[str, ...]:
+    """Quality measures that apply to these signals."""
+    return ("psnr_db", "mse", "ssim") if len(signals.grid_shape) == 2 else ("psnr_db", "mse")
+
+
+def fit_shard(
+    signals: Signals,
+    config: FitConfig,
+    shard: Shard,
+    *,
+    device: str = "cpu",
+    block_size: int | None = None,
+    on_fields: Callable[[int], None] = lambda _: None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> FieldRows:
+    """Fit the fields of a shard.
+
+    Blocks all have one shape, the last one padded with copies of its first field, so a field's bits
+    do not depend on where it stands.
+
+    Args:
+        signals: What to fit.
+        config: The recipe.
+        shard: Which signals.
+        device: Where to compute.
+        block_size: Fields per block; the engine's rule if left out.
+        on_fields: Told how many fields were finished after every block.
+        check_stop: Called often; raises to abandon the shard.
+
+    Returns:
+        Rows on the CPU. A field is ``diverged`` when its weights or loss are not finite, or its
+        loss over the whole grid is above that of its start.
+    """
+    engine: Engine = VmappedEngine()
+    spec = config.field.spec(signals.coords.shape[1], signals.num_channels)
+    problem = FitProblem(config, spec, signals.coords.to(device))
+    size = block_size or engine.block_size(problem)
+    blocks = []
+    with reproducible_arithmetic():
+        for start in range(shard.start, shard.stop, size):
+            positions = range(start, min(start + size, shard.stop))
+            blocks.append(_fit_block(signals, problem, engine, positions, size, check_stop))
+            on_fields(len(positions))
+    return concatenate(blocks)
+
+
+def _fit_block(
+    signals: Signals,
+    problem: FitProblem,
+    engine: Engine,
+    positions: range,
+    size: int,
+    check_stop: Callable[[], None],
+) -> FieldRows:
+    config, device = problem.config, problem.coords.device
+    padded = [*positions, *[positions[0]] * (size - len(positions))]
+    indices = signals.indices[padded].tolist()
+    in_dim, out_dim = problem.coords.shape[1], signals.num_channels
+    start = config.init.rows(config.field, in_dim, out_dim, config.seed, indices).to(device)
+    targets = signals.targets(padded).to(device)
+    rows = engine.fit(problem, start, targets, check_stop)
+    with torch.no_grad():
+        first_loss = mse(targets, evaluate(config.field, problem.spec, start, problem.coords))
+        values = evaluate(config.field, problem.spec, rows, problem.coords)
+        loss = mse(targets, values)
+        quality = _quality(signals, targets, values)
+    diverged = ~(rows.isfinite().all(1) & (loss <= first_loss))
+    count = len(positions)
+    labels = None if signals.labels is None else signals.labels[list(positions)]
+    return FieldRows(
+        weights=rows[:count].cpu(),
+        signal_index=signals.indices[list(positions)],
+        init_seed=torch.full((count,), config.seed),
+        loss=loss[:count].cpu(),
+        status=tuple("diverged" if bad else "ok" for bad in diverged[:count].tolist()),
+        labels=labels,
+        quality={name: value[:count].cpu() for name, value in quality.items()},
+    )
+
+
+def _quality(signals: Signals, targets: Tensor, values: Tensor) -> dict[str, Tensor]:
+    """Measure reconstructions ``[B, Q, c]`` in raw values, clipped to [0, 1]."""
+    truth = signals.denormalise(targets)
+    estimate = signals.denormalise(values).clamp(0, 1)
+    quality = {"psnr_db": psnr(truth, estimate), "mse": mse(truth, estimate)}
+    if len(signals.grid_shape) == 2:
+        height, width = signals.grid_shape
+        quality["ssim"] = ssim(truth, estimate, (height, width))
+    return quality

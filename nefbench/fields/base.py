@@ -1,0 +1,98 @@
+"""What a field is: a frozen configuration with three pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from nefbench.seeding import Draws
+from nefbench.spec import ParamSpec, TensorSpec
+
+Params = Mapping[str, Tensor]
+
+
+class Field(Protocol):
+    """A neural field architecture.
+
+    A field of a parametrised signal takes its parameters and its position as one coordinate
+    vector, parameters first; how many of each is a matter of its own configuration.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the architecture in configurations and figures."""
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width ``h`` of the hidden layers."""
+
+    def spec(self, in_dim: int, out_dim: int) -> ParamSpec:
+        """Declare the tensors for ``d`` coordinates and ``c`` output channels."""
+
+    def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
+        """Draw initial parameters, ``name -> [N, *shape]``."""
+
+    def apply(self, params: Params, coords: Tensor) -> Tensor:
+        """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``.
+
+        ``params`` are unbatched; use ``torch.func.vmap`` for many fields.
+        """
+
+
+def linear(params: Params, prefix: str, hidden: Tensor) -> Tensor:
+    """Return ``hidden W + b`` with the kernel and bias stored under ``prefix``."""
+    return hidden @ params[f"{prefix}.kernel"] + params[f"{prefix}.bias"]
+
+
+def linear_specs(
+    prefix: str, shape: tuple[int, int], groups: tuple[str | None, str | None]
+) -> tuple[TensorSpec, TensorSpec]:
+    """Declare bias and kernel of a linear map, bias first as in the canonical order."""
+    return (
+        TensorSpec(f"{prefix}.bias", (shape[1],), (groups[1],)),
+        TensorSpec(f"{prefix}.kernel", shape, groups),
+    )
+
+
+Law = Callable[[Draws, TensorSpec], Tensor]
+"""How one tensor is drawn: ``(draws, tensor) -> [N, *shape]``."""
+
+
+def zeros(draws: Draws, tensor: TensorSpec) -> Tensor:
+    """Start at zero."""
+    return draws.zeros(tensor.shape)
+
+
+def uniform(bound: float) -> Law:
+    """Draw from U(-bound, bound)."""
+    return lambda draws, tensor: draws.uniform(tensor.name, tensor.shape, bound)
+
+
+def normal(std: float) -> Law:
+    """Draw from Normal(0, std**2)."""
+    return lambda draws, tensor: draws.normal(tensor.name, tensor.shape, std)
+
+
+def he_uniform(fan_in: int) -> Law:
+    """Draw from U(±sqrt(6 / fan_in)) (He et al. 2015)."""
+    return uniform(math.sqrt(6 / fan_in))
+
+
+def torch_default(fan_in: int) -> Law:
+    """Draw from U(±1 / sqrt(fan_in)), what ``torch.nn.Linear`` does for kernel and bias."""
+    return uniform(1 / math.sqrt(fan_in))
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise ``ValueError`` unless ``value >= least``."""
+    if not value >= least:
+        raise ValueError(f"expected {name} >= {least} (got {value})")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ``ValueError`` unless ``value`` is finite and above zero."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"expected {name} > 0 and finite (got {value})")

@@ -1,0 +1,1 @@
+"""Figures: axes and numbers in, artists out."""

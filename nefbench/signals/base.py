@@ -1,0 +1,216 @@
+"""What is fitted: values of ``N`` signals at shared coordinates, with labels and splits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nefbench.errors import SignalError
+
+SPLIT_NAMES = ("train", "validation", "test")
+_STATISTICS_BLOCK = 1024
+_FINGERPRINT_SIGNALS = 64
+
+
+class Values(Protocol):
+    """Random access to the raw values of signals; reading may decode, so read in blocks."""
+
+    def __len__(self) -> int:
+        """Number of signals ``N``."""
+
+    def read(self, positions: Sequence[int]) -> Tensor:
+        """Return values ``[n, Q, c]``, float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ArrayValues:
+    """Values held in memory, in the type they came in.
+
+    Attributes:
+        array: ``[N, Q, c]``; integers are divided by ``peak``.
+        peak: What 1.0 is in ``array``.
+    """
+
+    array: Tensor
+    peak: float = 1.0
+
+    def __len__(self) -> int:
+        """Number of signals ``N``."""
+        return len(self.array)
+
+    def read(self, positions: Sequence[int]) -> Tensor:
+        """Return values ``[n, Q, c]``, float32."""
+        return self.array[list(positions)].to(torch.float32) / self.peak
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named half-open range of fields.
+
+    Attributes:
+        name: ``train``, ``validation`` or ``test``.
+        start: First field.
+        stop: One past the last field.
+    """
+
+    name: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Number of fields in the range."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Signals:
+    """A set of signals sampled at the same coordinates.
+
+    Attributes:
+        name: What a reader calls it, for example ``digits``.
+        source: Where it came from, in words that a person can repeat.
+        grid_shape: Samples per axis, slowest first (height, width); its product is ``Q``.
+        values: The raw values, ``[N, Q, c]`` in [0, 1].
+        indices: Position of every signal in its source; seeds of draws, so it must not depend on
+            which other signals are selected. A source of several splits is counted through.
+        splits: Ranges that cover all ``N`` signals in order.
+        mean: Per channel, subtracted from the values before fitting.
+        std: Per channel, the values are divided by it.
+        labels: Class of every signal, int64 ``[N]``, or None.
+        class_names: Name of every class, empty without labels.
+        licence: Licence of the source as far as known.
+    """
+
+    name: str
+    source: str
+    grid_shape: tuple[int, ...]
+    values: Values
+    indices: Tensor
+    splits: tuple[Split, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    licence: str = "unknown"
+
+    def __len__(self) -> int:
+        """Number of signals ``N``."""
+        return len(self.values)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels ``c``."""
+        return len(self.mean)
+
+    @property
+    def num_points(self) -> int:
+        """Samples per signal, ``Q``."""
+        return math.prod(self.grid_shape)
+
+    @cached_property
+    def coords(self) -> Tensor:
+        """Coordinates of the samples, ``[Q, d]``."""
+        return grid_coords(self.grid_shape)
+
+    def targets(self, positions: Sequence[int]) -> Tensor:
+        """Return normalised values ``[n, Q, c]``: what a field is fitted to.
+
+        Raises:
+            SignalError: If a value is NaN or infinite.
+        """
+        values = self.values.read(positions)
+        check_finite(values, positions, self.name)
+        return (values - torch.tensor(self.mean)) / torch.tensor(self.std)
+
+    def denormalise(self, values: Tensor) -> Tensor:
+        """Map field outputs ``[..., c]`` back to the value range [0, 1] (not clipped)."""
+        return values * values.new_tensor(self.std) + values.new_tensor(self.mean)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the selection, its labels and up to 64 signals spread evenly over it."""
+        content = hashlib.sha256()
+        content.update(repr((self.grid_shape, self.splits, self.class_names)).encode())
+        content.update(self.indices.numpy().tobytes())
+        if self.labels is not None:
+            content.update(self.labels.numpy().tobytes())
+        count = min(_FINGERPRINT_SIGNALS, len(self))
+        positions = np.linspace(0, len(self) - 1, count).astype(int).tolist()
+        content.update(self.values.read(positions).contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+
+def grid_coords(grid_shape: Sequence[int]) -> Tensor:
+    """Return sample positions of a regular grid, float32 ``[Q, d]`` in [-1, 1].
+
+    The first and the last sample of every axis lie at -1 and 1. Points go row by row, the last
+    axis fastest, and component 0 is the fastest axis: for an image, (column, row).
+    """
+    axes = [torch.linspace(-1, 1, size) for size in grid_shape]
+    mesh = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([axis.reshape(-1) for axis in reversed(mesh)], dim=-1)
+
+
+def channel_statistics(
+    values: Values, split: Split, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel over one split, summed in float64.
+
+    Raises:
+        SignalError: If a value is not finite or a channel is constant.
+    """
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+    count = 0
+    for start in range(split.start, split.stop, _STATISTICS_BLOCK):
+        positions = range(start, min(start + _STATISTICS_BLOCK, split.stop))
+        block = values.read(positions)
+        check_finite(block, positions, name)
+        points = block.to(torch.float64).flatten(0, 1)
+        total, squares = total + points.sum(0), squares + points.square().sum(0)
+        count += len(points)
+    mean = torch.as_tensor(total) / count
+    std = (torch.as_tensor(squares) / count - mean**2).clamp_min(0).sqrt()
+    for channel, spread in enumerate(std.tolist()):
+        if spread < 1e-8:
+            raise SignalError(
+                f"{name}: channel {channel} is constant over split {split.name!r}; "
+                f"there is nothing to fit"
+            )
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def check_finite(values: Tensor, positions: Sequence[int], name: str) -> None:
+    """Raise ``SignalError`` naming the first signals that hold NaN or infinity."""
+    finite = values.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        bad = [position for position, ok in zip(positions, finite.tolist(), strict=True) if not ok]
+        listed = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
+        raise SignalError(
+            f"{name}: {len(bad)} signal(s) hold NaN or infinite values (positions {listed}); "
+            f"remove or repair them"
+        )
+
+
+def make_splits(sizes: Sequence[tuple[str, int]]) -> tuple[Split, ...]:
+    """Lay splits of the given sizes one after another.
+
+    Raises:
+        SignalError: If a split is empty.
+    """
+    splits = []
+    start = 0
+    for name, size in sizes:
+        if size < 1:
+            raise SignalError(f"split {name!r} is empty; give it at least one signal")
+        splits.append(Split(name, start, start + size))
+        start += size
+    return tuple(splits)

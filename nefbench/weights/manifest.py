@@ -1,0 +1,227 @@
+"""``nefbench.json``: what a neural dataset folder holds and how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nefbench import __version__, files
+from nefbench.config import config_from_mapping, config_to_mapping
+from nefbench.errors import ConfigError, DatasetFormatError
+from nefbench.fields import FieldConfig
+from nefbench.signals import Split
+from nefbench.spec import ParamSpec
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "nefbench.json"
+LAYOUT = "rows concatenate the tensors in order, each row-major; y = x W + b, W is [in, out]"
+COORDINATES = "linspace(-1, 1, n) per axis, ends included; last axis fastest and first component"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEntry:
+    """One Parquet file: which fields it holds, and the checksum it must have."""
+
+    split: str
+    start: int
+    stop: int
+    num_bytes: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Path below the config's folder."""
+        return part_name(self.split, self.start, self.stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalsEntry:
+    """What the fields were fitted to.
+
+    Attributes:
+        name: Short name of the source.
+        source: Where it came from.
+        fingerprint: Checksum over the selection and a sample of its content.
+        licence: Licence of the source.
+        grid_shape: Samples per axis, slowest first.
+        value_range: Range of the raw values.
+        mean: Per channel; a field's output times ``std`` plus ``mean`` is a raw value.
+        std: Per channel.
+        class_names: Empty without labels.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    licence: str
+    grid_shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...] = ()
+    value_range: tuple[float, float] = (0.0, 1.0)
+    coordinates: str = COORDINATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSummary:
+    """Quality of the fields of one split.
+
+    Attributes:
+        num_fields: Rows.
+        status: Rows per status, for example ``{"ok": 1257}``.
+        quality: Per metric the median, the 5 % quantile and the worst value over fields with
+            status ``ok``.
+        class_counts: Rows per class, empty without labels.
+    """
+
+    num_fields: int
+    status: dict[str, int]
+    quality: dict[str, dict[str, float]]
+    class_counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigEntry:
+    """One config: an architecture, a start and everything else the rows share.
+
+    Attributes:
+        field: The architecture.
+        in_dim: Coordinates ``d``.
+        out_dim: Output channels ``c``.
+        tensors: ``(name, shape)`` in storage order.
+        signals: What was fitted.
+        splits: Ranges of field indices.
+        fit: How it was fitted, as plain data, all defaults written out.
+        digest: SHA-256 of ``fit`` and ``signals``: equal digests, equal rows.
+        engine: What computed the rows; results of different engines agree to rounding only.
+        generator: Scheme of the random draws.
+        metrics: Quality columns present in the parts.
+        parts: Finished files.
+        summary: Per split, once all parts are there.
+        tensor_statistics: Mean and standard deviation of each tensor over the training split.
+        version: Version of nefbench that wrote the entry.
+        layout: How a row is laid out.
+    """
+
+    field: FieldConfig
+    in_dim: int
+    out_dim: int
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+    signals: SignalsEntry
+    splits: tuple[Split, ...]
+    fit: dict[str, Any]
+    digest: str
+    engine: str
+    generator: str
+    metrics: tuple[str, ...] = ()
+    parts: tuple[PartEntry, ...] = ()
+    summary: dict[str, SplitSummary] = dataclasses.field(default_factory=dict)
+    tensor_statistics: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    version: str = __version__
+    layout: str = LAYOUT
+
+    def __post_init__(self) -> None:
+        if self.tensors != self.spec.layout:
+            raise ValueError(
+                f"tensors are not those of {self.field.kind} with {self.in_dim} inputs and "
+                f"{self.out_dim} outputs"
+            )
+
+    @property
+    def spec(self) -> ParamSpec:
+        """Names, shapes, order and exchangeable axes of a row."""
+        return self.field.spec(self.in_dim, self.out_dim)
+
+    @property
+    def num_fields(self) -> int:
+        """Fields planned, over all splits."""
+        return sum(split.stop - split.start for split in self.splits)
+
+    @property
+    def num_finished(self) -> int:
+        """Fields in finished parts."""
+        return sum(part.stop - part.start for part in self.parts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned field is in a finished part."""
+        return self.num_finished == self.num_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of ``nefbench.json``."""
+
+    format_version: int = FORMAT_VERSION
+    configs: dict[str, ConfigEntry] = dataclasses.field(default_factory=dict)
+
+    def with_config(self, name: str, entry: ConfigEntry) -> Manifest:
+        """Return a copy in which ``name`` is ``entry``."""
+        return dataclasses.replace(self, configs={**self.configs, name: entry})
+
+
+def part_name(split: str, start: int, stop: int) -> str:
+    """Path of a part below its config's folder; field indices are zero-padded to sort."""
+    return f"{split}/part-{start:06d}-{stop:06d}.parquet"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``nefbench.json`` atomically."""
+    files.write_json(folder / MANIFEST_NAME, config_to_mapping(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``nefbench.json``.
+
+    Raises:
+        DatasetFormatError: If it is missing, not ours, damaged or of a newer format.
+    """
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise DatasetFormatError(f"no such folder: {folder}")
+    if not path.is_file():
+        raise DatasetFormatError(
+            f"{folder} is not a neural dataset: it has no {MANIFEST_NAME}; "
+            f"'nefbench fit' makes one, 'nefbench import' reads other formats"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetFormatError(f"{path} is damaged: not valid JSON ({error})") from error
+    version = content.get("format_version") if isinstance(content, Mapping) else None
+    if not isinstance(version, int):
+        raise DatasetFormatError(f"{path} has no format_version; it was not written by nefbench")
+    if version > FORMAT_VERSION:
+        raise DatasetFormatError(
+            f"{path} has format version {version}, this nefbench reads up to {FORMAT_VERSION}; "
+            f"upgrade nefbench"
+        )
+    return _parse(content, path)
+
+
+def _parse(content: Mapping[str, Any], path: Path) -> Manifest:
+    try:
+        manifest = config_from_mapping(Manifest, content)
+        for name, entry in manifest.configs.items():
+            _check_name(name)
+            _check_parts(name, entry)
+    except ConfigError as error:
+        raise DatasetFormatError(f"{path} is damaged: {error}") from error
+    return manifest
+
+
+def _check_name(name: str) -> None:
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ConfigError(f"configs: {name!r} is not a folder name")
+
+
+def _check_parts(name: str, entry: ConfigEntry) -> None:
+    ranges = {split.name: split for split in entry.splits}
+    for part in entry.parts:
+        split = ranges.get(part.split)
+        if split is None or not split.start <= part.start < part.stop <= split.stop:
+            raise ConfigError(f"configs.{name}: {part.file_name} lies outside the splits")

@@ -1,0 +1,1 @@
+"""Studies repeat the whole sentence: presets, search spaces, reports."""
