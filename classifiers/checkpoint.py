@@ -1,0 +1,129 @@
+"""A trained classifier on disk: plain tensors and a JSON header, never pickled code."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classifiers.config import ClassifierConfig
+from classifiers.examples import Layout
+from classifiers.normalisation import TensorNormalisation
+from nefbench import files
+from nefbench.config import config_from_mapping, config_to_mapping
+from nefbench.errors import CheckpointError, ConfigError, TrainingError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A classifier with everything it needs to read new weights.
+
+    Attributes:
+        network: Normalisation and model, ``[B, P] -> [B, K]``.
+        config: How it was trained.
+        layout: ``(name, shape)`` of the tensors in a row it reads.
+        class_names: One per class.
+        dataset_digest: Of the dataset it was trained on.
+    """
+
+    network: nn.Sequential
+    config: ClassifierConfig
+    layout: Layout
+    class_names: tuple[str, ...]
+    dataset_digest: str
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Score rows ``[N, P]``; returns ``[N, K]``.
+
+        Raises:
+            TrainingError: If rows are of another width or not finite.
+        """
+        expected = len(self.network[0].mean)
+        if rows.ndim != 2 or rows.shape[1] != expected:
+            raise TrainingError(
+                f"this classifier reads rows of {expected} weights (got shape {tuple(rows.shape)}); "
+                f"it was trained on another field configuration"
+            )
+        bad = int((~rows.isfinite().all(1)).sum())
+        if bad:
+            raise TrainingError(f"{bad} of {len(rows)} rows hold NaN or infinite weights")
+        self.network.eval()
+        with torch.no_grad():
+            scores: Tensor = self.network(rows)
+        return scores
+
+    def predict(self, rows: Tensor) -> Tensor:
+        """Return the most likely class of every row, int64 ``[N]``."""
+        return self.logits(rows).argmax(1)
+
+
+def checkpoint_name(seed: int) -> str:
+    """File name of the checkpoint of one seed."""
+    return f"classifier-seed{seed}.pt"
+
+
+def save_classifier(classifier: TrainedClassifier, path: Path) -> None:
+    """Write a checkpoint atomically."""
+    header = {
+        "format_version": FORMAT_VERSION,
+        "config": config_to_mapping(classifier.config),
+        "layout": [[name, list(shape)] for name, shape in classifier.layout],
+        "class_names": list(classifier.class_names),
+        "dataset_digest": classifier.dataset_digest,
+    }
+    buffer = io.BytesIO()
+    torch.save({"header": json.dumps(header), "state": classifier.network.state_dict()}, buffer)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def load_classifier(path: Path | str) -> TrainedClassifier:
+    """Read a checkpoint; only tensors and text are accepted.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, foreign or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        header = json.loads(content["header"])
+        version = header["format_version"]
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(f"{path} is not a classifier checkpoint, or damaged") from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this nefbench reads up to {FORMAT_VERSION}; "
+            f"upgrade nefbench"
+        )
+    try:
+        return _classifier_from(header, content["state"])
+    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{path} does not fit its own header ({error})") from error
+
+
+def _classifier_from(header: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedClassifier:
+    config = config_from_mapping(ClassifierConfig, header["config"])
+    layout = tuple((name, tuple(shape)) for name, shape in header["layout"])
+    class_names = tuple(header["class_names"])
+    normalisation = TensorNormalisation(layout)
+    model = config.model.build(len(normalisation.mean), len(class_names))
+    network = nn.Sequential(normalisation, model)
+    network.load_state_dict(dict(state))
+    return TrainedClassifier(network, config, layout, class_names, header["dataset_digest"])
