@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import CheckpointError, ConfigError, TrainingError
 
 FORMAT_VERSION = 1
+
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ class TrainedClassifier:
         Raises:
             TrainingError: If rows are of another width or not finite.
         """
-        expected = len(self.network[0].mean)
+        expected = sum(math.prod(shape) for _, shape in self.layout)
         if rows.ndim != 2 or rows.shape[1] != expected:
             raise TrainingError(
-                f"this classifier reads rows of {expected} weights (got shape {tuple(rows.shape)}); "
-                f"it was trained on another field configuration"
+                f"this classifier reads rows of {expected} weights "
+                f"(got shape {tuple(rows.shape)}); it was trained on another field configuration"
             )
         bad = int((~rows.isfinite().all(1)).sum())
         if bad:
@@ -98,14 +101,7 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
         content = torch.load(path, map_location="cpu", weights_only=True)
         header = json.loads(content["header"])
         version = header["format_version"]
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} is not a classifier checkpoint, or damaged") from error
     if version > FORMAT_VERSION:
         raise CheckpointError(

@@ -88,9 +88,7 @@ def examples_from_signals(signals: Signals) -> Examples:
         TrainingError: As ``examples_from_dataset``.
     """
     if signals.labels is None:
-        raise TrainingError(
-            f"{signals.name} has no labels; a classifier needs signals with classes"
-        )
+        raise TrainingError(f"{signals.name} has no labels; a classifier needs classes")
     _require_splits(signals.name, [split.name for split in signals.splits])
     splits = {}
     for split in signals.splits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -70,9 +71,7 @@ def train_on_examples(
     results = []
     num_parameters = 0
     for index, seed in enumerate(config.seeds):
-        network, result = _train_seed(
-            examples, splits, config, seed, lambda epoch, acc, i=index: on_epoch(i, epoch, acc)
-        )
+        network, result = _train_seed(examples, splits, config, seed, partial(on_epoch, index))
         num_parameters = sum(p.numel() for p in network.parameters())
         results.append(result)
         if out is not None:

@@ -92,6 +92,8 @@ class Processes:
         Raises:
             NefbenchError: If a worker was killed from outside.
         """
+        if not shards:
+            return
         context = multiprocessing.get_context("spawn")
         stop, finished = context.Event(), context.Value("q", 0)
         reported = 0

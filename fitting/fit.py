@@ -163,6 +163,7 @@ def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
         mean=signals.mean,
         std=signals.std,
         class_names=signals.class_names,
+        config=None if signals.config is None else dict(signals.config),
     )
     in_dim, out_dim = signals.coords.shape[1], signals.num_channels
     return ConfigEntry(
@@ -173,7 +174,7 @@ def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
         signals=described,
         splits=signals.splits,
         fit=fit,
-        digest=digest({"fit": fit, "signals": config_to_mapping(described)}),
+        digest=digest({"fit": fit, "signals": described.identity()}),
         engine=f"{VmappedEngine.name} torch-{torch.__version__}",
         generator=GENERATOR,
         metrics=metric_names(signals),
@@ -188,8 +189,8 @@ def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Pat
     if stored.digest == new.digest:
         return stored
     differences = differing_keys(
-        {"fit": stored.fit, "signals": config_to_mapping(stored.signals)},
-        {"fit": new.fit, "signals": config_to_mapping(new.signals)},
+        {"fit": stored.fit, "signals": stored.signals.identity()},
+        {"fit": new.fit, "signals": new.signals.identity()},
     )
     listed = "; ".join(
         f"{key.removeprefix('fit.')} = {there!r} there, {here!r} here"

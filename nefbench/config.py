@@ -7,6 +7,7 @@ every complaint into one line. Nothing else in the project imports pydantic.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -72,7 +73,7 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
     Setting ``a.kind`` (or ``a`` itself to a kind) drops the other keys of ``a``: they belong to
     the alternative that was replaced.
     """
-    result: dict[str, Any] = json.loads(json.dumps(mapping))
+    result: dict[str, Any] = copy.deepcopy(dict(mapping))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
@@ -170,7 +171,7 @@ def _chosen_kind(
     if "kind" not in value:
         raise ConfigError(f"missing key {_join(path, 'kind')!r}: one of {', '.join(names)}")
     kind = value["kind"]
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(
             f"{_join(path, 'kind')}: expected one of {', '.join(map(repr, names))} "
             f"(got {kind!r}){nearest(str(kind), names)}"

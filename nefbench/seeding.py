@@ -58,11 +58,20 @@ def random_words(
         stream: What the draw is for, for example ``"init/output_linear.kernel"``.
         indices: Signal indices, each from 0 to 2**32 - 1.
         size: Words per index.
-        step: Optimizer step or epoch.
+        step: Optimizer step or epoch, from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: If a number is outside its range: its draws would repeat those of another.
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"expected a seed from 0 to 2**63 - 1 (got {seed})")
-    index = np.asarray(indices, dtype=np.int64).astype(np.uint64)[:, None]
+    if not 0 <= step < 2**32:
+        raise ValueError(f"expected a step from 0 to 2**32 - 1 (got {step})")
+    signed = np.asarray(indices, dtype=np.int64)
+    outside = signed[(signed < 0) | (signed > SHARED_INDEX)]
+    if len(outside):
+        raise ValueError(f"expected indices from 0 to 2**32 - 1 (got {outside[0]})")
+    index = signed.astype(np.uint64)[:, None]
     block = np.arange((size + 3) // 4, dtype=np.uint64)[None, :]
     shape = (index.shape[0], block.shape[1])
     counter = (

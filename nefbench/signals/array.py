@@ -36,7 +36,7 @@ def signals_from_array(
 
     Args:
         array: ``[N, n_1, …, n_d, c]``: signal, grid axes (slowest first), channel. uint8 counts as
-            0 to 255; floats must lie in [0, 1].
+            0 to 255; all other types must lie in [0, 1].
         labels: Class numbers ``[N]`` from 0, or None.
         splits: ``(name, size)`` in order of the array; all of it is ``train`` if left out.
         class_names: One per class; the numbers themselves if left out.
@@ -48,24 +48,30 @@ def signals_from_array(
     Raises:
         SignalError: If shapes, values, labels or split sizes do not fit.
     """
-    values = torch.as_tensor(np.asarray(array))
+    raw = np.asarray(array)
+    values = torch.as_tensor(raw)
     if values.ndim < 3 or values.shape[0] == 0:
         raise SignalError(f"{name}: expected [N, grid…, c] (got shape {tuple(values.shape)})")
     peak = 255.0 if values.dtype == torch.uint8 else 1.0
     held = ArrayValues(values.reshape(len(values), -1, values.shape[-1]), peak)
-    if values.is_floating_point():
+    if values.dtype != torch.uint8:
         check_finite(held.array, range(len(held)), name)
-        low, high = float(values.min()), float(values.max())
+        low, high = float(raw.min()), float(raw.max())
         if low < 0 or high > 1:
             raise SignalError(
                 f"{name}: values must lie in [0, 1] (got {low:.6g} to {high:.6g}); rescale them"
             )
     ranges = make_splits(splits or [("train", len(values))])
     _check_splits(ranges, len(values), name)
-    classes = None if labels is None else torch.as_tensor(np.asarray(labels)).to(torch.int64)
     names = tuple(class_names)
-    if classes is not None:
+    classes = None
+    if labels is not None:
+        classes = _whole_numbers(labels, name)
         names = _checked_classes(classes, names, len(values), name)
+    if indices is not None and indices.shape != (len(values),):
+        raise SignalError(
+            f"{name}: expected {len(values)} indices (got shape {tuple(indices.shape)})"
+        )
     mean, std = channel_statistics(held, ranges[0], name)
     return Signals(
         name=name,
@@ -86,10 +92,21 @@ def _check_splits(splits: Sequence[Split], size: int, name: str) -> None:
     unknown = [split.name for split in splits if split.name not in SPLIT_NAMES]
     if unknown:
         raise SignalError(f"{name}: split {unknown[0]!r} is not one of {', '.join(SPLIT_NAMES)}")
+    names = [split.name for split in splits]
+    if len(set(names)) < len(names):
+        raise SignalError(f"{name}: a split is named twice ({', '.join(names)})")
     if splits[0].name != "train":
         raise SignalError(f"{name}: the first split is 'train' (got {splits[0].name!r})")
     if splits[-1].stop != size:
         raise SignalError(f"{name}: splits hold {splits[-1].stop} signals, the array {size}")
+
+
+def _whole_numbers(labels: npt.ArrayLike | Tensor, name: str) -> Tensor:
+    raw = np.asarray(labels)
+    whole = raw.astype(np.int64) if raw.dtype.kind in "biuf" else None
+    if whole is None or not np.array_equal(whole, raw):
+        raise SignalError(f"{name}: labels must be whole numbers; give names as class_names")
+    return torch.from_numpy(whole)
 
 
 def _checked_classes(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -87,6 +87,7 @@ class Signals:
         labels: Class of every signal, int64 ``[N]``, or None.
         class_names: Name of every class, empty without labels.
         licence: Licence of the source as far as known.
+        config: Configuration that opens these signals again, as plain data; None for arrays.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Signals:
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
     licence: str = "unknown"
+    config: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         """Number of signals ``N``."""
@@ -164,21 +166,25 @@ def channel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel over one split, summed in float64.
 
+    The sums are those of the differences to the first point, so a constant channel has a spread
+    of exactly zero however many points there are.
+
     Raises:
         SignalError: If a value is not finite or a channel is constant.
     """
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
+    origin = values.read([split.start])[0, 0].to(torch.float64)
+    total, squares = torch.zeros_like(origin), torch.zeros_like(origin)
     count = 0
     for start in range(split.start, split.stop, _STATISTICS_BLOCK):
         positions = range(start, min(start + _STATISTICS_BLOCK, split.stop))
         block = values.read(positions)
         check_finite(block, positions, name)
-        points = block.to(torch.float64).flatten(0, 1)
+        points = block.to(torch.float64).flatten(0, 1) - origin
         total, squares = total + points.sum(0), squares + points.square().sum(0)
         count += len(points)
-    mean = torch.as_tensor(total) / count
-    std = (torch.as_tensor(squares) / count - mean**2).clamp_min(0).sqrt()
+    offset = total / count
+    mean = origin + offset
+    std = (squares / count - offset**2).clamp_min(0).sqrt()
     for channel, spread in enumerate(std.tolist()):
         if spread < 1e-8:
             raise SignalError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from nefbench.config import config_to_mapping
 from nefbench.seeding import permutation
 from nefbench.signals.array import signals_from_array
 from nefbench.signals.base import Signals
@@ -29,6 +30,14 @@ class DigitsConfig:
     max_signals: int | None = None
     """Keep only the first signals of the permutation; for trials."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.split_seed < 2**63:
+            raise ValueError(f"expected split_seed from 0 to 2**63 - 1 (got {self.split_seed})")
+        for name in ("validation_size", "test_size", "max_signals"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"expected {name} >= 1 (got {size})")
+
     def open(self) -> Signals:
         """Load the digits from scikit-learn's own files."""
         from sklearn.datasets import load_digits
@@ -36,7 +45,7 @@ class DigitsConfig:
         images, labels = load_digits(return_X_y=True)
         order = permutation(self.split_seed, "digits/splits", len(images))[: self.max_signals]
         train_size = len(order) - self.validation_size - self.test_size
-        return signals_from_array(
+        signals = signals_from_array(
             (images[order.numpy()] / _PEAK).reshape(-1, 8, 8, 1),
             labels[order.numpy()],
             splits=[
@@ -49,3 +58,4 @@ class DigitsConfig:
             source="scikit-learn load_digits (UCI optical recognition of handwritten digits)",
             licence="CC BY 4.0",
         )
+        return replace(signals, config=config_to_mapping(self))

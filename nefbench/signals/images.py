@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
 from nefbench.signals.base import Signals, channel_statistics, make_splits
 
 _SLICE = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
-_LOCAL_ENDINGS = (".parquet", ".csv", ".json", ".zip", ".tar")
+_TABLE_ENDINGS = (".parquet", ".csv", ".json")
+_LOCAL_ENDINGS = (*_TABLE_ENDINGS, ".zip", ".tar")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +58,10 @@ class ImagesConfig:
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together: give both or neither")
-        if self.std is not None and not all(value > 0 for value in self.std):
-            raise ValueError(f"expected std > 0 (got {self.std})")
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"expected std > 0 and finite (got {self.std})")
+        if self.mean is not None and not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"expected a finite mean (got {self.mean})")
         for name in ("train", "validation", "test"):
             if not _SLICE.match(getattr(self, name)):
                 raise ValueError(
@@ -66,7 +71,7 @@ class ImagesConfig:
 
     def open(self) -> Signals:
         """Open the source and check its images; pixels are decoded later, block by block."""
-        name = self.name or Path(self.path.rstrip("/")).stem
+        name = self.name or _last_part(self.path)
         source = _load(self)
         chosen = {key: _select(source, getattr(self, key), key, self.path)
                   for key in ("train", "validation", "test")}  # fmt: skip
@@ -96,6 +101,7 @@ class ImagesConfig:
             labels=labels,
             class_names=class_names,
             licence=source[chosen["train"][0]].info.license or "unknown",
+            config=config_to_mapping(self),
         )
 
 
@@ -124,18 +130,31 @@ class ImageValues:
     def read(self, positions: Sequence[int]) -> Tensor:
         """Decode images to ``[n, H * W, c]``, float32 in [0, 1]."""
         encoded = self.table[list(positions)][self.column]
-        pixels = np.stack([_decode(item, self.num_channels) for item in encoded])
+        pixels = np.stack(
+            [
+                _decode(item, self.num_channels, self.name, position)
+                for item, position in zip(encoded, positions, strict=True)
+            ]
+        )
         flat = torch.from_numpy(pixels).reshape(len(pixels), -1, self.num_channels)
         return flat.to(torch.float32) / 255
+
+
+def _last_part(path: str) -> str:
+    last = Path(path)
+    return last.stem if last.suffix in _LOCAL_ENDINGS else last.name
 
 
 def _load(config: ImagesConfig) -> Mapping[str, Any]:
     import datasets
 
-    local = Path(config.path)
+    local = Path(config.path).expanduser()
     looks_local = config.path.startswith((".", "/", "~")) or config.path.endswith(_LOCAL_ENDINGS)
     if not local.exists() and looks_local:
         raise SignalError(f"no such file or folder: {config.path}")
+    if local.is_file() and local.suffix not in _TABLE_ENDINGS:
+        # The library would look for a Hub dataset that is called like the file ending.
+        raise SignalError(f"{config.path}: expected a Parquet file or a folder (unpack archives)")
     if local.is_dir() and not any(local.iterdir()):
         raise SignalError(f"{config.path} is empty; expected Parquet files or images")
     try:
@@ -150,7 +169,7 @@ def _load(config: ImagesConfig) -> Mapping[str, Any]:
                             local.suffix.lstrip("."), data_files=str(local), cache_dir=cache
                         )
                     )
-                return dict(datasets.load_dataset(config.path, config.subset, cache_dir=cache))
+                return dict(datasets.load_dataset(str(local), config.subset, cache_dir=cache))
             return dict(datasets.load_dataset(config.path, config.subset, revision=config.revision))
     except Exception as error:  # the library raises a different type for every way of failing
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -260,11 +279,14 @@ def _header(
         raise SignalError(f"{name}: the image at position {position} does not open") from error
 
 
-def _decode(item: Mapping[str, Any], num_channels: int) -> Any:
+def _decode(item: Mapping[str, Any], num_channels: int, name: str, position: int) -> Any:
     from PIL import Image
 
-    with Image.open(_stream(item)) as image:
-        return np.asarray(image.convert("RGB" if num_channels == 3 else "L"))
+    try:
+        with Image.open(_stream(item)) as image:
+            return np.asarray(image.convert("RGB" if num_channels == 3 else "L"))
+    except (OSError, SyntaxError) as error:  # PIL's words for a file cut short, a broken chunk
+        raise SignalError(f"{name}: the image at position {position} is damaged") from error
 
 
 def _stream(item: Mapping[str, Any]) -> Any:
@@ -303,7 +325,7 @@ def _labels(
 
 
 def _natural(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdigit() else (2**62, text)
+    return (int(text), "") if text.isdecimal() else (2**62, text)
 
 
 def _source_indices(source: Mapping[str, Any], chosen: Sequence[tuple[str, range]]) -> Tensor:
@@ -316,6 +338,7 @@ def _source_indices(source: Mapping[str, Any], chosen: Sequence[tuple[str, range
 
 
 def _description(config: ImagesConfig, chosen: Mapping[str, tuple[str, range]]) -> str:
-    where = Path(config.path).name if Path(config.path).exists() else config.path
+    local = Path(config.path).expanduser()
+    where = local.name if local.exists() else config.path
     ranges = ", ".join(f"{k}: {n}[{p.start}:{p.stop}]" for k, (n, p) in chosen.items())
     return f"{where} ({ranges})"

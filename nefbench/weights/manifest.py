@@ -52,6 +52,8 @@ class SignalsEntry:
         mean: Per channel; a field's output times ``std`` plus ``mean`` is a raw value.
         std: Per channel.
         class_names: Empty without labels.
+        config: What opens these signals again; None for arrays. Not part of the digest, because
+            the same images may lie elsewhere tomorrow.
     """
 
     name: str
@@ -64,6 +66,11 @@ class SignalsEntry:
     class_names: tuple[str, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
     coordinates: str = COORDINATES
+    config: dict[str, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for rows to be equal."""
+        return {key: value for key, value in config_to_mapping(self).items() if key != "config"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,212 @@
+"""``nefbench fit``: signals to a neural dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nefbench.cli import console
+
+if TYPE_CHECKING:
+    from fitting import FitConfig, FitReport
+    from nefbench.signals import Signals
+
+
+def fit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A preset, a TOML file, or a neural dataset folder to continue.",
+            metavar="PRESET|FILE|FOLDER",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the neural dataset.  [default: runs/PRESET]")
+    ] = None,
+    overrides: console.SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
+    config: console.ConfigOption = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="A:B", help="Fit only these fields, and again.")
+    ] = None,
+    executor: console.ExecutorOption = "auto",
+    device: console.DeviceOption = "cpu",
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Fit one field per signal and write a neural dataset.
+
+    The same command continues a run that was stopped. Presets: digits-*, mnist-*, cifar10-* with
+    siren, fouriernet or rffnet.
+    """
+    console.run(lambda: _fit(source, out, overrides or [], seed, config, only, executor, device,
+                             json, quiet))  # fmt: skip
+
+
+def _fit(
+    source: str,
+    out: Path | None,
+    overrides: list[str],
+    seed: int | None,
+    config_name: str | None,
+    only: str | None,
+    executor: str,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from fitting import run_fit
+
+    quiet = quiet or as_json
+    chosen = _parse_range(only)
+    if Path(source).is_dir():
+        folder, signals, config = _continued(Path(source), config_name, overrides, seed, out)
+    else:
+        folder, signals, config = _described(source, overrides, seed, config_name, out)
+    console.check_device(device)
+    num_params = config.field.spec(signals.coords.shape[1], signals.num_channels).num_params
+    work = len(signals) * config.num_steps * config.num_sampled(signals.num_points) * num_params
+    runner = console.choose_executor("serial" if device != "cpu" else executor, work)
+    _announce(signals, config, num_params, quiet)
+    with console.progress("fields", quiet=quiet) as report_progress:
+        report = run_fit(
+            signals,
+            config,
+            folder,
+            executor=runner,
+            device=device,
+            only=chosen,
+            on_progress=lambda done, total: report_progress("fit", done, total),
+        )
+    if as_json:
+        console.print_json(_as_json(report))
+    else:
+        _print_report(report)
+
+
+def _described(
+    source: str, overrides: list[str], seed: int | None, config_name: str | None, out: Path | None
+) -> tuple[Path, Signals, FitConfig]:
+    from nefbench.errors import ConfigError
+    from studies.recipes import load_fit_recipe
+
+    if config_name is not None:
+        raise ConfigError(
+            "--config goes with a folder to continue; a new one is named by --set name=…"
+        )
+    if seed is not None:
+        overrides = [*overrides, f"seed={seed}"]
+    recipe = load_fit_recipe(source, overrides)
+    folder = out or Path("runs") / Path(source).stem
+    return folder, recipe.signals.open(), recipe.fit_config
+
+
+def _continued(
+    folder: Path, name: str | None, overrides: list[str], seed: int | None, out: Path | None
+) -> tuple[Path, Signals, FitConfig]:
+    """Read from the folder itself what was being fitted."""
+    from nefbench.config import config_from_mapping
+    from nefbench.errors import ConfigError, DatasetFormatError
+    from nefbench.weights import load_neural_dataset
+    from studies.recipes import FitRecipe
+
+    if overrides or seed is not None or out is not None:
+        raise ConfigError(f"continuing {folder}: --set, --seed and --out would change what it is")
+    dataset = load_neural_dataset(folder, name)
+    entry = dataset.entry
+    if entry.signals.config is None:
+        raise DatasetFormatError(
+            f"{folder} ({dataset.name}) does not say how to open its signals "
+            f"({entry.signals.source}); fit it again from where it was made"
+        )
+    recipe = config_from_mapping(FitRecipe, {**entry.fit, "signals": entry.signals.config})
+    config: FitConfig = recipe.fit_config
+    return folder, recipe.signals.open(), config
+
+
+def _parse_range(text: str | None) -> tuple[int, int] | None:
+    from nefbench.errors import ConfigError
+
+    if text is None:
+        return None
+    start, colon, stop = text.partition(":")
+    if not (colon and start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+        raise ConfigError(f"--only: expected A:B with A < B, for example 0:1000 (got {text!r})")
+    return int(start), int(stop)
+
+
+def _announce(signals: Signals, config: FitConfig, num_params: int, quiet: bool) -> None:
+    sizes = ", ".join(f"{len(split):,} {split.name}" for split in signals.splits)
+    shape = "x".join(map(str, (*signals.grid_shape, signals.num_channels)))
+    field = config.field
+    console.say(f"signals  {signals.name}: {sizes}; {shape}", quiet=quiet)
+    console.say(
+        f"field    {field.kind}, width {field.hidden_dim}, {num_params:,} weights; "
+        f"{config.init.kind} start, seed {config.seed}; {config.num_steps:,} steps of "
+        f"{config.optimizer.kind}",
+        quiet=quiet,
+    )
+
+
+def _print_report(report: FitReport) -> None:
+    dataset = report.dataset
+    entry = dataset.entry
+    already = entry.num_fields - report.num_fitted
+    speed = f"{report.fields_per_s:,.1f} fields/s, {report.field_steps_per_s:,.0f} field-steps/s"
+    timing = f"{report.seconds:.1f} s, {speed}" if report.num_fitted else "nothing left to fit"
+    known = f"; {already:,} were there already" if already else ""
+    console.print_line(
+        f"wrote    {dataset.folder} ({dataset.name}): "
+        f"{console.count_text(report.num_fitted, 'field')} in {timing}{known}"
+    )
+    if not entry.is_complete:
+        console.print_line(
+            f"next     nefbench fit {dataset.folder} --config {dataset.name}  "
+            f"({entry.num_finished:,} of {entry.num_fields:,} fields are finished)"
+        )
+        return
+    print_quality(dataset.name, entry)
+    if dataset.class_names:
+        console.print_line(f"next     nefbench train {dataset.folder} --config {dataset.name}")
+
+
+def print_quality(title: str, entry: Any) -> None:
+    """Print the quality of every split of a finished config."""
+    columns = ["split", "fields", "diverged"]
+    columns += ["PSNR dB: median", "worst 5 %", "worst"] if "psnr_db" in entry.metrics else []
+    columns += ["SSIM: median"] if "ssim" in entry.metrics else []
+    rows = []
+    for split, summary in entry.summary.items():
+        diverged = summary.num_fields - summary.status.get("ok", 0)
+        cells = [split, f"{summary.num_fields:,}", f"{diverged:,}"]
+        psnr, ssim = summary.quality.get("psnr_db", {}), summary.quality.get("ssim", {})
+        if "psnr_db" in entry.metrics:
+            cells += [_number(psnr.get(key)) for key in ("median", "worst_5_percent", "worst")]
+        if "ssim" in entry.metrics:
+            cells.append(_number(ssim.get("median"), 4))
+        rows.append(cells)
+    console.print_table(title, columns, rows)
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _as_json(report: FitReport) -> dict[str, Any]:
+    from nefbench.config import config_to_mapping
+
+    entry = report.dataset.entry
+    return {
+        "folder": report.dataset.folder.as_posix(),
+        "config": report.dataset.name,
+        "digest": entry.digest,
+        "num_fitted": report.num_fitted,
+        "num_fields": entry.num_fields,
+        "seconds": report.seconds,
+        "fields_per_s": report.fields_per_s,
+        "field_steps_per_s": report.field_steps_per_s,
+        "engine": entry.engine,
+        "summary": config_to_mapping(entry)["summary"],
+    }
