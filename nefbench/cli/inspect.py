@@ -36,11 +36,10 @@ def _inspect(folder: Path, config_name: str | None, out: Path | None, as_json: b
     from nefbench.errors import ConfigError
     from nefbench.weights import load_all, load_neural_dataset
 
-    datasets = (
-        load_all(folder) if config_name is None else [load_neural_dataset(folder, config_name)]
-    )
+    one = config_name is not None
+    datasets = [load_neural_dataset(folder, config_name)] if one else load_all(folder)
     if out is not None and len(datasets) > 1:
-        raise ConfigError(f"--out names one picture, {folder} holds several configs; add --config")
+        raise ConfigError(f"--out is one picture, {folder} holds several configs; add --config")
     if as_json:
         for dataset in datasets:
             for split in dataset.split_names if dataset.entry.is_complete else ():

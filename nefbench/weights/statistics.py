@@ -96,10 +96,15 @@ def merge_tensor_moments(
 def summarise(rows: FieldRows, num_classes: int) -> SplitSummary:
     """Summarise one split: rows per status and class; median, 5 % quantile and worst per metric.
 
-    The 5 % quantile is the one on the bad side. Fields not ``ok`` count in ``status`` only.
+    The 5 % quantile is the one on the bad side. Fields not ``ok`` count in ``status`` only. A
+    column of NaN alone was never measured (the loss of imported fields) and is left out.
     """
     good = rows.select(rows.is_ok)
-    measured = {**good.quality, "loss": good.loss} if len(good) else {}
+    measured = {
+        name: values
+        for name, values in {**good.quality, "loss": good.loss}.items()
+        if not values.isnan().all()
+    }
     counts: tuple[int, ...] = ()
     if rows.labels is not None:
         known = rows.labels[rows.labels >= 0]
