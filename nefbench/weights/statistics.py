@@ -70,7 +70,7 @@ def summarise_dataset(dataset: NeuralDataset) -> ConfigEntry:
         rows = read_part(dataset.folder, dataset.name, entry, part)
         if part.split == NORMALISING_SPLIT:
             moments = merge_tensor_moments(moments, rows, entry.spec)
-        columns[part.split].append(dataclasses.replace(rows, weights=rows.weights[:, :0]))
+        columns[part.split].append(_without_weights(rows))
     return dataclasses.replace(
         entry,
         summary={
@@ -79,6 +79,11 @@ def summarise_dataset(dataset: NeuralDataset) -> ConfigEntry:
         },
         tensor_statistics={name: (m.mean, m.std) for name, m in moments.items()},
     )
+
+
+def _without_weights(rows: FieldRows) -> FieldRows:
+    # A fresh tensor: an empty slice would keep the whole part in memory.
+    return dataclasses.replace(rows, weights=torch.empty(len(rows), 0))
 
 
 def merge_tensor_moments(

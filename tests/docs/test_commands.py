@@ -1,0 +1,77 @@
+"""Every `sh` and `python` block of the README and of docs/ runs, page after page, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "docs/fit.md", "docs/train.md", "docs/inspect.md", "docs/render.md"]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SECONDS_PER_PAGE = 600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("docs")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [code for kind, code in BLOCK.findall(text) if kind == language]
+
+
+@pytest.mark.timeout(2 * SECONDS_PER_PAGE)
+@pytest.mark.xdist_group("docs")
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_code_of_the_page_run(page: str, folder: Path) -> None:
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    for script in blocks(page, "sh"):
+        for line in script.splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "nefbench", f"{page} documents {words[0]}"
+            _run(words, folder, environment)
+    code = "\n".join(blocks(page, "python"))
+    if code:
+        _run([sys.executable, "-P", "-c", code], folder, environment)
+
+
+def test_every_verb_has_a_page_and_the_readme_links_it() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "nefbench", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+    ).stdout
+    verbs = re.findall(r"^│ ([a-z]+) ", help_text, re.MULTILINE)
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "fit" in verbs
+    for verb in verbs:
+        assert (ROOT / "docs" / f"{verb}.md").is_file()
+        assert f"(docs/{verb}.md)" in readme
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_PER_PAGE,
+        check=False,
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
