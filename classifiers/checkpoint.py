@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from classifiers.examples import Layout
 from classifiers.normalisation import TensorNormalisation
 from nefbench import files
 from nefbench.config import config_from_mapping, config_to_mapping
-from nefbench.errors import CheckpointError, ConfigError, TrainingError
+from nefbench.errors import CheckpointError, TrainingError
 
 FORMAT_VERSION = 1
 
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, TypeError,
+    ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,11 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
+        if not zipfile.is_zipfile(path):  # older pickles: torch warns about some of them
+            raise ValueError("not an archive")
         content = torch.load(path, map_location="cpu", weights_only=True)
         header = json.loads(content["header"])
-        version = header["format_version"]
+        version = int(header["format_version"])
     except _UNREADABLE as error:
         raise CheckpointError(f"{path} is not a classifier checkpoint, or damaged") from error
     if version > FORMAT_VERSION:
@@ -110,7 +116,7 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
         )
     try:
         return _classifier_from(header, content["state"])
-    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} does not fit its own header ({error})") from error
 
 

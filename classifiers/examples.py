@@ -68,6 +68,7 @@ def examples_from_dataset(dataset: NeuralDataset) -> Examples:
     num_excluded = 0
     for split in SPLIT_NAMES:
         rows = dataset.split(split)
+        _require_finite(f"{name}, split {split!r}", rows.weights, rows.is_ok)
         good = rows.select(rows.is_ok)
         num_excluded += len(rows) - len(good)
         assert good.labels is not None, "a dataset with class names has labels"
@@ -94,6 +95,7 @@ def examples_from_signals(signals: Signals) -> Examples:
     for split in signals.splits:
         positions = range(split.start, split.stop)
         values = signals.values.read(positions).flatten(1)
+        _require_finite(f"{signals.name}, split {split.name!r}", values)
         splits[split.name] = LabelledRows(values, signals.labels[split.start : split.stop])
     layout = (("values", (signals.num_points, signals.num_channels)),)
     examples = Examples(
@@ -112,17 +114,22 @@ def _require_splits(name: str, present: tuple[str, ...] | list[str]) -> None:
         )
 
 
+def _require_finite(where: str, rows: Tensor, counted: Tensor | None = None) -> None:
+    """Raise with positions in the split; rows outside the mask ``counted`` ``[N]`` are free."""
+    is_bad = ~rows.isfinite().all(1)
+    bad = (is_bad if counted is None else is_bad & counted).nonzero().flatten().tolist()
+    if bad:
+        raise TrainingError(
+            f"{where}: {len(bad)} row(s) hold NaN or infinite weights "
+            f"(first: {', '.join(map(str, bad[:5]))}); fit them again or mark them diverged"
+        )
+
+
 def _check(examples: Examples) -> None:
     for split, part in examples.splits.items():
         where = f"{examples.name}, split {split!r}"
         if not len(part):
             raise TrainingError(f"{where} is empty")
-        bad = (~part.rows.isfinite().all(1)).nonzero().flatten().tolist()
-        if bad:
-            raise TrainingError(
-                f"{where}: {len(bad)} row(s) hold NaN or infinite weights "
-                f"(first: {', '.join(map(str, bad[:5]))}); fit them again or mark them diverged"
-            )
         unlabelled = int((part.labels < 0).sum())
         if unlabelled:
             raise TrainingError(f"{where}: {unlabelled} of {len(part)} rows have no label")

@@ -159,7 +159,7 @@ def _train_epoch(
     """Pass once over normalised rows; returns the mean loss."""
     network.train()
     model = network[1]
-    total = torch.zeros((), device=rows.device)
+    total, num_seen = torch.zeros((), device=rows.device), 0
     for batch in torch.randperm(len(rows)).split(config.batch_size):
         if len(batch) == 1:
             continue  # batch normalisation has no variance of one row
@@ -172,7 +172,8 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(batch)
-    return float(total) / len(rows)
+        num_seen += len(batch)
+    return float(total) / num_seen
 
 
 def _accuracy(network: nn.Module, part: LabelledRows) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from fitting.inits import InitConfig, Shared
 from fitting.optimizers import Adam, OptimizerConfig
 from fitting.schedules import Constant, ScheduleConfig
 from nefbench.fields import FieldConfig, Siren
+from nefbench.weights.manifest import check_config_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,8 @@ class FitConfig:
             raise ValueError(f"expected a seed from 0 to 2**63 - 1 (got {self.seed})")
         if self.part_rows < 1:
             raise ValueError(f"expected part_rows >= 1 (got {self.part_rows})")
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise ValueError(
-                f"expected a name of letters, digits, '-', '_' and '.' (got {self.name!r})"
-            )
+        if self.name is not None:
+            check_config_name(self.name)
 
     @property
     def config_name(self) -> str:

@@ -16,14 +16,13 @@ from fitting.config import FitConfig
 from fitting.engines import VmappedEngine
 from fitting.executors import Executor, Serial, ShardJob
 from fitting.shard import Shard, metric_names, plan_shards
-from nefbench import files
 from nefbench.config import config_to_mapping, differing_keys, digest
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
 from nefbench.hub import write_card
 from nefbench.seeding import GENERATOR
 from nefbench.signals import Signals
-from nefbench.weights import Manifest, NeuralDataset, read_manifest, write_manifest
-from nefbench.weights.manifest import MANIFEST_NAME, ConfigEntry, PartEntry, SignalsEntry
+from nefbench.weights import Manifest, NeuralDataset, write_manifest
+from nefbench.weights.manifest import ConfigEntry, PartEntry, SignalsEntry, open_or_new_manifest
 from nefbench.weights.parts import FieldRows, adopt_part, read_part, write_part
 from nefbench.weights.statistics import summarise_dataset
 
@@ -100,7 +99,7 @@ def run_fit(
     """
     folder = Path(out)
     name = config.config_name
-    manifest = _open_folder(folder)
+    manifest = open_or_new_manifest(folder)
     planned = plan_shards(signals, config.part_rows)
     entry = _matching_entry(manifest, name, _new_entry(signals, config), folder)
     entry = _with_finished_parts(folder, name, entry, planned, forget=_chosen(planned, only))
@@ -140,18 +139,6 @@ def run_fit(
     return FitReport(NeuralDataset(folder, name, entry), total, seconds, config.num_steps)
 
 
-def _open_folder(folder: Path) -> Manifest:
-    if (folder / MANIFEST_NAME).exists():
-        files.remove_leftovers(folder)
-        return read_manifest(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DatasetFormatError(
-            f"{folder} exists and is not a neural dataset (no {MANIFEST_NAME}); "
-            f"choose a new or empty folder for --out"
-        )
-    return Manifest()
-
-
 def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
     fit = config_to_mapping(config)
     described = SignalsEntry(
@@ -182,16 +169,23 @@ def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
 
 
 def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Path) -> ConfigEntry:
-    """Return the stored entry if it was made in the same way, or the new one if there is none."""
+    """Return the stored entry if it was made in the same way, or the new one if there is none.
+
+    An entry without a single part, left by a run that failed at once, does not count.
+    """
     stored = manifest.configs.get(name)
     if stored is None:
         return new
     if stored.digest == new.digest:
         return stored
+    if not stored.parts and not any((folder / name).rglob("*.parquet")):
+        return new
     differences = differing_keys(
         {"fit": stored.fit, "signals": stored.signals.identity()},
         {"fit": new.fit, "signals": new.signals.identity()},
     )
+    if not differences:  # 1 and 1.0 have different digests
+        return stored
     listed = "; ".join(
         f"{key.removeprefix('fit.')} = {there!r} there, {here!r} here"
         for key, there, here in differences
@@ -238,7 +232,7 @@ def _chosen(planned: Sequence[Shard], only: tuple[int, int] | None) -> list[Shar
     if only is None:
         return []
     chosen = [shard for shard in planned if only[0] <= shard.start and shard.stop <= only[1]]
-    if sum(shard.stop - shard.start for shard in chosen) != only[1] - only[0]:
+    if not chosen or sum(shard.stop - shard.start for shard in chosen) != only[1] - only[0]:
         ranges = ", ".join(f"{shard.start}:{shard.stop}" for shard in planned)
         raise ConfigError(
             f"--only {only[0]}:{only[1]} is not a union of parts; the parts are {ranges}"

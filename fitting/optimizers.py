@@ -40,6 +40,11 @@ def _check_betas(betas: tuple[float, float]) -> None:
         raise ValueError(f"expected betas in [0, 1) (got {betas})")
 
 
+def _check_eps(eps: float) -> None:
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"expected eps >= 0 (got {eps})")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adam:
     """Adam (Kingma and Ba 2015)."""
@@ -54,6 +59,7 @@ class Adam:
     def __post_init__(self) -> None:
         _check_rate(self.learning_rate)
         _check_betas(self.betas)
+        _check_eps(self.eps)
 
     def start(self, rows: Tensor) -> State:
         """First moment, second moment, scratch space."""
@@ -80,7 +86,8 @@ class AdamW:
     def __post_init__(self) -> None:
         _check_rate(self.learning_rate)
         _check_betas(self.betas)
-        if not self.weight_decay >= 0:
+        _check_eps(self.eps)
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"expected weight_decay >= 0 (got {self.weight_decay})")
 
     def start(self, rows: Tensor) -> State:
@@ -134,6 +141,7 @@ class AdaBelief:
     def __post_init__(self) -> None:
         _check_rate(self.learning_rate)
         _check_betas(self.betas)
+        _check_eps(self.eps)
 
     def start(self, rows: Tensor) -> State:
         """First moment, squared surprise, scratch space."""

@@ -31,6 +31,9 @@ class WarmupCosine:
     """Step at which ``end_rate`` is reached, warm-up included; the number of steps if left out."""
 
     def __post_init__(self) -> None:
+        for name in ("start_rate", "end_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"expected {name} >= 0 (got {getattr(self, name)})")
         if self.warmup_steps < 0:
             raise ValueError(f"expected warmup_steps >= 0 (got {self.warmup_steps})")
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:

@@ -14,17 +14,23 @@ def main() -> None:
     home = Path(__file__).resolve().parent.parent
     for room in _ROOMS:
         found = importlib.util.find_spec(room)
-        origin = Path(found.origin).resolve() if found and found.origin else None
-        if origin is None or origin.parent.parent != home:
+        # A folder without __init__.py has no origin, only a place.
+        places = [found.origin or "", *(found.submodule_search_locations or ())] if found else []
+        origin = Path(next(filter(None, places), "nothing")).resolve()
+        if origin != home / room / "__init__.py":
             sys.stderr.write(
                 f"error: package {room!r} is shadowed: expected it in {home / room}, "
                 f"got {origin}; rename that folder or change the working directory\n"
             )
             raise SystemExit(2)
 
-    from nefbench.cli.app import app
+    try:
+        from nefbench.cli.app import app
 
-    app(prog_name="nefbench")
+        app(prog_name="nefbench")
+    except KeyboardInterrupt:  # before a verb took charge
+        sys.stderr.write("interrupted; nothing was begun\n")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

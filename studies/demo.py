@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from classifiers import (
+    ClassifierConfig,
     ClassifierReport,
     examples_from_signals,
     train_classifier,
@@ -20,7 +21,7 @@ from nefbench import files, plots
 from nefbench.config import config_to_mapping
 from nefbench.signals import Signals
 from nefbench.weights import NeuralDataset
-from studies.recipes import load_classifier_config, load_fit_recipe
+from studies.recipes import FitRecipe, load_classifier_config, load_fit_recipe
 
 _ZOOM = 8
 _STARTS: tuple[InitConfig, ...] = (Shared(), Random())
@@ -72,16 +73,28 @@ class DemoReport:
 
 
 def run_demo(
-    out: Path, *, executor: Executor | None = None, on_progress: Progress = lambda *_: None
+    out: Path,
+    *,
+    recipe: FitRecipe | None = None,
+    classifier: ClassifierConfig | None = None,
+    executor: Executor | None = None,
+    on_progress: Progress = lambda *_: None,
 ) -> DemoReport:
     """Fit the digits from two starts, classify weights and pixels, draw three figures.
 
     Everything lies in ``out``: the neural dataset in ``out/dataset``, classifiers, figures and
     ``demo.json``. A second call fits nothing again.
+
+    Args:
+        out: Folder for everything.
+        recipe: How to fit which digits; the preset ``digits-siren`` if left out.
+        classifier: How to classify; the preset ``mlp`` if left out.
+        executor: Where shards run.
+        on_progress: Progress.
     """
     begin = time.perf_counter()
-    recipe = load_fit_recipe("digits-siren")
-    classifier = load_classifier_config("mlp")
+    recipe = recipe or load_fit_recipe("digits-siren")
+    classifier = classifier or load_classifier_config("mlp")
     signals = recipe.signals.open()
     datasets = [
         _fit(signals, replace(recipe.fit_config, init=start), out, executor, on_progress)
@@ -181,7 +194,8 @@ def _draw_gallery(signals: Signals, dataset: NeuralDataset, path: Path) -> Path:
     """Draw one test digit per class: pixels, field on the same grid, field on a finer one."""
     fields = dataset.split("test")
     assert fields.labels is not None, "digits have labels"
-    chosen = [int((fields.labels == label).nonzero()[0]) for label in range(10)]
+    present = fields.labels.unique().tolist()
+    chosen = [int((fields.labels == label).nonzero()[0]) for label in present]
     first = next(split.start for split in signals.splits if split.name == "test")
     height, width = signals.grid_shape
     originals = signals.values.read([first + index for index in chosen])
@@ -200,7 +214,7 @@ def _draw_gallery(signals: Signals, dataset: NeuralDataset, path: Path) -> Path:
     )
     table = [
         (label, int(fields.signal_index[index]), value)
-        for label, index, value in zip(range(10), chosen, psnr_db, strict=True)
+        for label, index, value in zip(present, chosen, psnr_db, strict=True)
     ]
     return plots.save_figure(figure, path, ("class", "signal_index", "psnr_db"), table)[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -11,6 +12,10 @@ from torch.func import grad, vmap
 
 from fitting.engines.base import FitProblem
 from nefbench.seeding import permutation
+
+# By default MKL picks a kernel by the address of a matrix, so at odd widths a field's bits would
+# depend on its place in the block. MKL reads this at its first product: import before computing.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _LIVE_BYTES = {"cpu": 1_800_000, "cuda": 512 * 2**20}
 """Size of one hidden activation of a block: on a CPU the few live ones then stay in the cache."""

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,7 @@ def run(action: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         action()
+        sys.stdout.flush()  # a full disk or a reader that has gone shows here, not at exit
     except Interrupted as error:
         fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -55,9 +57,9 @@ def run(action: Callable[[], None]) -> None:
     except NefbenchError as error:
         fail(f"error: {error}", EXIT_REQUEST)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritable_output()  # the reader has gone (`| head`)
     except OSError as error:
+        _drop_unwritable_output()
         fail(f"error: {_describe(error)}", EXIT_REQUEST)
 
 
@@ -94,9 +96,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="right" if index else "left", no_wrap=index > 0)
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False)
+    # Names of folders are text: no [markup], no :emoji:.
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:  # a file has no width
-        console = Console(file=sys.stdout, highlight=False, width=160)
+        console.width = 160
     console.print(table)
 
 
@@ -211,6 +214,11 @@ def check_device(device: str) -> str:
     return device
 
 
+def shell_text(path: Path) -> str:
+    """Return a path as it is typed in a shell."""
+    return shlex.quote(str(path))
+
+
 def count_text(number: int, noun: str) -> str:
     """Return ``1 field`` or ``3 fields``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -220,7 +228,7 @@ def folder_size(folder: Path) -> str:
     """Size of all files below a folder, with a unit."""
     size = float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
     for unit in ("B", "kB", "MB"):
-        if size < 1000:
+        if size < 999.5:  # three digits, rounded
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"
@@ -228,6 +236,14 @@ def folder_size(folder: Path) -> str:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _drop_unwritable_output() -> None:
+    """Keep Python from complaining at exit about output that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _describe(error: OSError) -> str:

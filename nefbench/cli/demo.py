@@ -62,4 +62,4 @@ def _print_report(report: DemoReport, out: Path) -> None:
     for figure in report.figures:
         console.print_line(f"figure   {figure}")
     console.print_line(f"wrote    {out} in {report.seconds:.0f} s")
-    console.print_line(f"next     nefbench inspect {out / 'dataset'}")
+    console.print_line(f"next     nefbench inspect {console.shell_text(out / 'dataset')}")

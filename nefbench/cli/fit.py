@@ -69,8 +69,16 @@ def _fit(
     num_params = config.field.spec(signals.coords.shape[1], signals.num_channels).num_params
     work = len(signals) * config.num_steps * config.num_sampled(signals.num_points) * num_params
     runner = console.choose_executor("serial" if device != "cpu" else executor, work)
-    _announce(signals, config, num_params, quiet)
+    announced = False
     with console.progress("fields", quiet=quiet) as report_progress:
+
+        def follow(done: int, total: int) -> None:
+            nonlocal announced
+            if not announced:  # the folder has been checked, work begins
+                _announce(signals, config, num_params, quiet)
+                announced = True
+            report_progress("fit", done, total)
+
         report = run_fit(
             signals,
             config,
@@ -78,7 +86,7 @@ def _fit(
             executor=runner,
             device=device,
             only=chosen,
-            on_progress=lambda done, total: report_progress("fit", done, total),
+            on_progress=follow,
         )
     if as_json:
         console.print_json(_as_json(report))
@@ -153,23 +161,25 @@ def _announce(signals: Signals, config: FitConfig, num_params: int, quiet: bool)
 def _print_report(report: FitReport) -> None:
     dataset = report.dataset
     entry = dataset.entry
-    already = entry.num_fields - report.num_fitted
-    speed = f"{report.fields_per_s:,.1f} fields/s, {report.field_steps_per_s:,.0f} field-steps/s"
-    timing = f"{report.seconds:.1f} s, {speed}" if report.num_fitted else "nothing left to fit"
+    already = entry.num_finished - report.num_fitted
+    done = "nothing left to fit"
+    if report.num_fitted:
+        done = (
+            f"{console.count_text(report.num_fitted, 'field')} in {report.seconds:.1f} s, "
+            f"{report.fields_per_s:,.1f} fields/s, {report.field_steps_per_s:,.0f} field-steps/s"
+        )
     known = f"; {already:,} were there already" if already else ""
-    console.print_line(
-        f"wrote    {dataset.folder} ({dataset.name}): "
-        f"{console.count_text(report.num_fitted, 'field')} in {timing}{known}"
-    )
+    console.print_line(f"wrote    {dataset.folder} ({dataset.name}): {done}{known}")
+    folder = console.shell_text(dataset.folder)
     if not entry.is_complete:
         console.print_line(
-            f"next     nefbench fit {dataset.folder} --config {dataset.name}  "
+            f"next     nefbench fit {folder} --config {dataset.name}  "
             f"({entry.num_finished:,} of {entry.num_fields:,} fields are finished)"
         )
         return
     print_quality(dataset.name, entry)
     if dataset.class_names:
-        console.print_line(f"next     nefbench train {dataset.folder} --config {dataset.name}")
+        console.print_line(f"next     nefbench train {folder} --config {dataset.name}")
 
 
 def print_quality(title: str, entry: Any) -> None:

@@ -41,7 +41,9 @@ def _import(source: Path, out: Path, name: str | None, splits: str | None) -> No
     )
     print_quality(dataset.name, entry)
     if dataset.class_names and len(entry.splits) == 3:
-        console.print_line(f"next     nefbench train {out} --config {dataset.name}")
+        console.print_line(
+            f"next     nefbench train {console.shell_text(out)} --config {dataset.name}"
+        )
 
 
 def _parse_splits(text: str | None) -> list[tuple[str, int]] | None:

@@ -11,6 +11,8 @@ from nefbench.cli import console
 from nefbench.cli.fit import print_quality
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nefbench.weights import NeuralDataset
 
 _SHOWN = 10
@@ -36,6 +38,8 @@ def _inspect(folder: Path, config_name: str | None, out: Path | None, as_json: b
     from nefbench.errors import ConfigError
     from nefbench.weights import load_all, load_neural_dataset
 
+    if out is not None and not out.name:
+        raise ConfigError(f"--out: expected a file name (got {str(out)!r})")
     one = config_name is not None
     datasets = [load_neural_dataset(folder, config_name)] if one else load_all(folder)
     if out is not None and len(datasets) > 1:
@@ -92,7 +96,7 @@ def _print_entry(dataset: NeuralDataset) -> None:
 
 
 def _draw(dataset: NeuralDataset, path: Path) -> None:
-    """Draw fields of the last split, from the worst PSNR to the best, on two grids."""
+    """Draw fields of the last split on two grids, from the worst PSNR to the best if known."""
     import torch
 
     from nefbench import plots
@@ -122,10 +126,15 @@ def _draw(dataset: NeuralDataset, path: Path) -> None:
              zip(picked.tolist(), captions, strict=True)]  # fmt: skip
     columns = ("signal_index", *(f"caption_{i}" for i in range(len(table[0]) - 1)))
     target = plots.save_figure(plots.gallery_figure(rows), path, columns, table)[0]
-    console.print_line(f"gallery  {target} (from the worst PSNR to the best)")
+    order_text = "in index order" if psnr_db is None else "from the worst PSNR to the best"
+    console.print_line(f"gallery  {target} ({order_text})")
 
 
-def _caption(dataset: NeuralDataset, labels: object, index: int, psnr_db: float | None) -> str:
-    name = dataset.class_names[int(labels[index])] if labels is not None else ""  # type: ignore[index]
+def _caption(
+    dataset: NeuralDataset, labels: Tensor | None, index: int, psnr_db: float | None
+) -> str:
+    label = -1 if labels is None else int(labels[index])
+    unknown = "" if labels is None else "no label"
+    name = dataset.class_names[label] if label >= 0 else unknown
     quality = "" if psnr_db is None else f"{psnr_db:.1f} dB"
     return "\n".join(part for part in (name, quality) if part)

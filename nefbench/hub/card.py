@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
 
 from nefbench import files
@@ -16,7 +18,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write the card of a neural dataset folder; a card edited by a person stays as it is."""
     path = folder / CARD_NAME
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8"):
+    if path.exists() and _MARK.encode() not in path.read_bytes():
         return
     files.write_text(path, render_card(manifest))
 
@@ -26,9 +28,12 @@ def render_card(manifest: Manifest) -> str:
     lines = ["---", "tags:"]
     lines += [f"- {tag}" for tag in ("neural-fields", "implicit-neural-representations",
                                      "weight-space-learning", "nefbench")]  # fmt: skip
-    lines += ["size_categories:", f"- {_size_category(manifest)}", "configs:"]
-    for index, (name, entry) in enumerate(manifest.configs.items()):
-        lines.append(f"- config_name: {name}")
+    lines += ["size_categories:", f"- {_size_category(manifest)}"]
+    # A config without files would keep ``load_dataset`` from opening the others.
+    started = {name: entry for name, entry in manifest.configs.items() if entry.parts}
+    lines += ["configs:"] if started else []
+    for index, (name, entry) in enumerate(started.items()):
+        lines.append(f"- config_name: {json.dumps(name)}")  # bare, 1e3 is a number and no is false
         if index == 0:
             lines.append("  default: true")
         lines.append("  data_files:")
@@ -59,7 +64,13 @@ def _row(name: str, entry: ConfigEntry) -> str:
     signals = f"{entry.signals.name} ({entry.signals.source}; licence: {entry.signals.licence})"
     cells = [name, entry.field.kind, str(entry.spec.num_params), start, signals,
              str(entry.num_finished)]  # fmt: skip
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_plain_text, cells)) + " |"
+
+
+def _plain_text(cell: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    one_line = html.escape(" ".join(cell.split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|~$" else letter for letter in one_line)
 
 
 def _size_category(manifest: Manifest) -> str:

@@ -49,6 +49,6 @@ def gallery_figure(rows: Sequence[GalleryRow], *, width: float = PAGE_WIDTH) -> 
             for spine in ax.spines.values():
                 spine.set_visible(False)
             if row.captions:
-                ax.set_xlabel(row.captions[index], fontsize=6, labelpad=1)
+                ax.set_xlabel(row.captions[index], fontsize=6, labelpad=1, parse_math=False)
         line[0].set_ylabel(row.title, rotation=0, ha="right", va="center", fontsize=8)
     return figure

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from nefbench import __version__, files
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import ConfigError, DatasetFormatError
 from nefbench.fields import FieldConfig
-from nefbench.signals import Split
+from nefbench.signals import SPLIT_NAMES, Split
 from nefbench.spec import ParamSpec
 
 FORMAT_VERSION = 1
@@ -181,6 +183,31 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     files.write_json(folder / MANIFEST_NAME, config_to_mapping(manifest))
 
 
+def open_or_new_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder that is to be written to, or start one in a new folder.
+
+    Temporary files of killed writers are removed.
+
+    Raises:
+        DatasetFormatError: If the folder holds something else, or its manifest is damaged.
+    """
+    if (folder / MANIFEST_NAME).exists():
+        files.remove_leftovers(folder)
+        return read_manifest(folder)
+    if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
+        raise DatasetFormatError(
+            f"{folder} exists and is not a neural dataset (no {MANIFEST_NAME}); "
+            f"choose a new or empty folder for --out"
+        )
+    return Manifest()
+
+
+def check_config_name(name: str) -> None:
+    """Raise ``ConfigError`` unless ``name`` can name a folder and a Hub config."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ConfigError(f"expected a name of letters, digits, '-', '_' and '.' (got {name!r})")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check ``nefbench.json``.
 
@@ -197,10 +224,10 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetFormatError(f"{path} is damaged: not valid JSON ({error})") from error
     version = content.get("format_version") if isinstance(content, Mapping) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DatasetFormatError(f"{path} has no format_version; it was not written by nefbench")
     if version > FORMAT_VERSION:
         raise DatasetFormatError(
@@ -214,21 +241,33 @@ def _parse(content: Mapping[str, Any], path: Path) -> Manifest:
     try:
         manifest = config_from_mapping(Manifest, content)
         for name, entry in manifest.configs.items():
-            _check_name(name)
-            _check_parts(name, entry)
-    except ConfigError as error:
-        raise DatasetFormatError(f"{path} is damaged: {error}") from error
+            check_config_name(name)
+            _check_ranges(name, entry)
+    except (ConfigError, RecursionError) as error:
+        reason = " ".join(str(error).split())  # keys of the file may hold line ends
+        raise DatasetFormatError(f"{path} is damaged: {reason}") from error
     return manifest
 
 
-def _check_name(name: str) -> None:
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ConfigError(f"configs: {name!r} is not a folder name")
+def _is_foreign(path: Path) -> bool:
+    """Tell other files from the temporary one of a run killed while it wrote its first record."""
+    return not (
+        path.name.startswith(f".{MANIFEST_NAME}.") and path.name.endswith(files.TEMPORARY_SUFFIX)
+    )
 
 
-def _check_parts(name: str, entry: ConfigEntry) -> None:
-    ranges = {split.name: split for split in entry.splits}
+def _check_ranges(name: str, entry: ConfigEntry) -> None:
+    splits = {split.name: split for split in entry.splits}
+    if len(splits) < len(entry.splits) or not splits.keys() <= set(SPLIT_NAMES):
+        raise ConfigError(f"configs.{name}: expected each split once, of {', '.join(SPLIT_NAMES)}")
+    for split in entry.splits:
+        if not 0 <= split.start < split.stop:
+            raise ConfigError(f"configs.{name}: split {split.name!r} holds no fields")
     for part in entry.parts:
-        split = ranges.get(part.split)
-        if split is None or not split.start <= part.start < part.stop <= split.stop:
+        place = splits.get(part.split)
+        if place is None or not place.start <= part.start < part.stop <= place.stop:
             raise ConfigError(f"configs.{name}: {part.file_name} lies outside the splits")
+    for kind, ranges in (("splits", entry.splits), ("parts", entry.parts)):
+        places = sorted((item.start, item.stop) for item in ranges)
+        if any(start < stop for (_, stop), (start, _) in itertools.pairwise(places)):
+            raise ConfigError(f"configs.{name}: {kind} overlap")

@@ -93,28 +93,9 @@ def write_part(
     The same rows give the same bytes. Returns the record for the manifest.
     """
     stop = start + len(rows)
-    path = folder / config_name / part_name(split, start, stop)
-    table = _table(rows, entry).replace_schema_metadata(
-        _metadata(config_name, entry, split, start, stop)
-    )
-    rows_per_group = max(1, _ROW_GROUP_BYTES // (4 * entry.spec.num_params))
-    buffer = io.BytesIO()
-    pq.write_table(
-        table,
-        buffer,
-        compression="zstd",
-        use_dictionary=False,
-        use_byte_stream_split=["weights.list.element"],
-        row_group_size=rows_per_group,
-        write_page_index=True,
-        write_page_checksum=True,
-    )
-    content = buffer.getvalue()
-    files.write_bytes(path, content)
-    return PartEntry(
-        split=split, start=start, stop=stop, num_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )  # fmt: skip
+    content = _encode(config_name, entry, split, start, rows)
+    files.write_bytes(folder / config_name / part_name(split, start, stop), content)
+    return _describe(content, split, start, stop)
 
 
 def read_part(folder: Path, config_name: str, entry: ConfigEntry, part: PartEntry) -> FieldRows:
@@ -132,6 +113,8 @@ def read_part(folder: Path, config_name: str, entry: ConfigEntry, part: PartEntr
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DatasetFormatError(f"{path} is missing; {remedy}") from error
+    except OSError as error:
+        raise DatasetFormatError(f"cannot read {path} ({error.strerror}); {remedy}") from error
     if len(content) != part.num_bytes:
         raise DatasetFormatError(
             f"{path} has {len(content)} bytes, {part.num_bytes} expected; "
@@ -141,7 +124,10 @@ def read_part(folder: Path, config_name: str, entry: ConfigEntry, part: PartEntr
         raise DatasetFormatError(
             f"{path}: checksum differs from nefbench.json; the file is damaged; {remedy}"
         )
-    return _rows_from_bytes(content, path, config_name, entry, part)
+    try:
+        return _rows_from_bytes(content, path, config_name, entry, part)
+    except DatasetFormatError as error:
+        raise DatasetFormatError(f"{error}; {remedy}") from error
 
 
 def adopt_part(
@@ -150,21 +136,45 @@ def adopt_part(
     """Describe a finished part that the manifest does not list yet, or None if there is none.
 
     A run killed between writing a part and writing the manifest leaves such a file. A file that
-    does not hold exactly these fields of this config is not adopted.
+    does not hold exactly these fields of this config is not adopted, nor is one of which a single
+    byte differs from what would be written: no checksum covers a part's footer.
     """
     path = folder / config_name / part_name(split, start, stop)
     if not path.is_file():
         return None
     content = path.read_bytes()
-    part = PartEntry(
+    part = _describe(content, split, start, stop)
+    try:
+        rows = _rows_from_bytes(content, path, config_name, entry, part)
+    except DatasetFormatError:
+        return None
+    return part if _encode(config_name, entry, split, start, rows) == content else None
+
+
+def _encode(config_name: str, entry: ConfigEntry, split: str, start: int, rows: FieldRows) -> bytes:
+    table = _table(rows, entry).replace_schema_metadata(
+        _metadata(config_name, entry, split, start, start + len(rows))
+    )
+    rows_per_group = max(1, _ROW_GROUP_BYTES // (4 * entry.spec.num_params))
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        use_dictionary=False,
+        use_byte_stream_split=["weights.list.element"],
+        row_group_size=rows_per_group,
+        write_page_index=True,
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()
+
+
+def _describe(content: bytes, split: str, start: int, stop: int) -> PartEntry:
+    return PartEntry(
         split=split, start=start, stop=stop, num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
     )  # fmt: skip
-    try:
-        _rows_from_bytes(content, path, config_name, entry, part)
-    except DatasetFormatError:
-        return None
-    return part
 
 
 def _rows_from_bytes(
@@ -172,13 +182,15 @@ def _rows_from_bytes(
 ) -> FieldRows:
     try:
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        names = table.schema.names  # decoded only here
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetFormatError(f"{path} is not a readable Parquet file ({error})") from error
+        reason = " ".join(str(error).split())
+        raise DatasetFormatError(f"{path} is not a readable Parquet file ({reason})") from error
     expected = _metadata(config_name, entry, part.split, part.start, part.stop)[_METADATA_KEY]
     if (table.schema.metadata or {}).get(_METADATA_KEY) != expected:
         raise DatasetFormatError(f"{path} holds other fields than nefbench.json says")
     schema = _schema(entry)
-    if table.schema.names != schema.names or table.schema.types != schema.types:
+    if names != schema.names or table.schema.types != schema.types:
         raise DatasetFormatError(f"{path} has other columns than nefbench.json says")
     if len(table) != part.stop - part.start:
         raise DatasetFormatError(
