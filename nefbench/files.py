@@ -47,11 +47,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files of killed writers below ``folder``; returns how many there were."""
-    leftovers = list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    """Delete temporary files of killed writers below ``folder``; returns how many there were.
+
+    Files of processes that still run on this machine are left alone.
+    """
+    leftovers = [path for path in folder.rglob(f".*{TEMPORARY_SUFFIX}") if not _is_written(path)]
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _is_written(temporary: Path) -> bool:
+    """Tell whether the process named in a temporary file's name is another one that runs."""
+    writer = temporary.name.split(".")[-2]
+    if not writer.isdigit() or int(writer) == os.getpid():
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -75,6 +75,10 @@ def save_figure(
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([columns, *rows])
     files.write_text(path.with_suffix(".csv"), table.getvalue())
+    with rc_context(_STYLE):
+        # Lay out once: the layout starts from the last one, so every saving would shift it.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     for ending, metadata in ((".pdf", {"CreationDate": None}), (".png", None)):
         content = io.BytesIO()
         with rc_context(_STYLE):

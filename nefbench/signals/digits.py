@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nefbench.config import config_to_mapping
+from nefbench.errors import SignalError
 from nefbench.seeding import permutation
 from nefbench.signals.array import signals_from_array
 from nefbench.signals.base import Signals
@@ -45,6 +46,11 @@ class DigitsConfig:
         images, labels = load_digits(return_X_y=True)
         order = permutation(self.split_seed, "digits/splits", len(images))[: self.max_signals]
         train_size = len(order) - self.validation_size - self.test_size
+        if train_size < 1:
+            raise SignalError(
+                f"digits: {len(order)} signals leave none to train on beside validation_size "
+                f"{self.validation_size} and test_size {self.test_size}"
+            )
         signals = signals_from_array(
             (images[order.numpy()] / _PEAK).reshape(-1, 8, 8, 1),
             labels[order.numpy()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ class ImagesConfig:
             raise ValueError(f"expected std > 0 and finite (got {self.std})")
         if self.mean is not None and not all(map(math.isfinite, self.mean)):
             raise ValueError(f"expected a finite mean (got {self.mean})")
+        if self.revision is not None and Path(self.path).expanduser().exists():
+            raise ValueError(f"revision: {self.path} is a local copy and has no revisions")
         for name in ("train", "validation", "test"):
             if not _SLICE.match(getattr(self, name)):
                 raise ValueError(
@@ -75,6 +78,7 @@ class ImagesConfig:
         source = _load(self)
         chosen = {key: _select(source, getattr(self, key), key, self.path)
                   for key in ("train", "validation", "test")}  # fmt: skip
+        _require_disjoint(chosen)
         splits = make_splits([(key, len(positions)) for key, (_, positions) in chosen.items()])
         features = source[chosen["train"][0]].features
         column = self.image_column or _image_column(features, self.path)
@@ -217,6 +221,17 @@ def _select(source: Mapping[str, Any], expression: str, key: str, path: str) -> 
             f"signals.{key} = {expression!r} selects nothing: split {name!r} has {size} signals"
         )
     return name, range(start, stop)
+
+
+def _require_disjoint(chosen: Mapping[str, tuple[str, range]]) -> None:
+    """Raise if a signal is in two splits: a test on training data measures nothing."""
+    for (one, (name, first)), (two, (other, second)) in itertools.combinations(chosen.items(), 2):
+        low, high = max(first.start, second.start), min(first.stop, second.stop)
+        if name == other and low < high:
+            raise SignalError(
+                f"signals.{one} and signals.{two} share {high - low} signals "
+                f"({name}[{low}:{high}]); choose splits without overlap"
+            )
 
 
 def _bound(text: str | None, size: int, default: int) -> int:

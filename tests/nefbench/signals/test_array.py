@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nefbench.errors import SignalError
+from nefbench.signals import Split, signals_from_array
+
+IMAGES = np.random.default_rng(0).random((6, 2, 3, 2))
+
+
+def complaint(*arguments: Any, **options: Any) -> str:
+    with pytest.raises(SignalError) as caught:
+        signals_from_array(*arguments, **options)
+    return str(caught.value)
+
+
+def test_bytes_count_as_0_to_255() -> None:
+    raw = np.array([[[[0], [51]]], [[[255], [102]]]], dtype=np.uint8)
+
+    signals = signals_from_array(raw)
+
+    values = signals.values.read([0, 1])
+    torch.testing.assert_close(values, torch.tensor([[[0.0], [0.2]], [[1.0], [0.4]]]))
+    assert signals.mean == pytest.approx((0.4,))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_taken_as_they_are(dtype: type[Any]) -> None:
+    signals = signals_from_array(IMAGES.astype(dtype))
+
+    expected = torch.from_numpy(IMAGES.astype(dtype).astype(np.float32)).reshape(6, 6, 2)
+    assert torch.equal(signals.values.read(range(6)), expected)
+
+
+def test_lists_and_tensors_are_arrays_too() -> None:
+    from_list = signals_from_array(IMAGES.tolist())
+    from_tensor = signals_from_array(torch.from_numpy(IMAGES))
+
+    assert from_list.fingerprint == from_tensor.fingerprint
+
+
+def test_grid_axes_lie_between_signal_and_channel() -> None:
+    for shape in [(4, 5, 1), (4, 3, 2, 1), (4, 2, 3, 2, 2)]:
+        raw = np.random.default_rng(0).random(shape).astype(np.float32)
+        signals = signals_from_array(raw)
+
+        assert signals.grid_shape == shape[1:-1]
+        assert signals.coords.shape == (signals.num_points, len(shape) - 2)
+        assert np.array_equal(signals.values.read([2])[0].numpy(), raw[2].reshape(-1, shape[-1]))
+
+
+def test_statistics_are_those_of_the_training_split() -> None:
+    signals = signals_from_array(IMAGES, splits=[("train", 4), ("test", 2)])
+
+    train = IMAGES[:4].reshape(-1, 2)
+    assert signals.mean == pytest.approx(train.mean(0), rel=1e-6)
+    assert signals.std == pytest.approx(train.std(0), rel=1e-6)
+
+
+def test_left_out_arguments_have_plain_defaults() -> None:
+    signals = signals_from_array(IMAGES)
+
+    assert signals.splits == (Split("train", 0, 6),)
+    assert signals.indices.tolist() == [0, 1, 2, 3, 4, 5]
+    assert (signals.labels, signals.class_names) == (None, ())
+    assert (signals.name, signals.licence) == ("array", "unknown")
+
+
+def test_splits_follow_the_order_of_the_array() -> None:
+    sizes = [("train", 3), ("validation", 1), ("test", 2)]
+
+    assert signals_from_array(IMAGES, splits=sizes).splits == (
+        Split("train", 0, 3),
+        Split("validation", 3, 4),
+        Split("test", 4, 6),
+    )
+
+
+def test_labels_name_their_classes_by_number_or_by_the_names_given() -> None:
+    labels = [0, 2, 1, 0, 0, 2]
+
+    numbered = signals_from_array(IMAGES, labels)
+    named = signals_from_array(IMAGES, np.array(labels), class_names=["a", "b", "c", "d"])
+
+    assert numbered.labels is not None
+    assert (numbered.labels.tolist(), numbered.labels.dtype) == (labels, torch.int64)
+    assert numbered.class_names == ("0", "1", "2")
+    assert named.class_names == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0] * 3, [False, True] * 3, torch.tensor([0, 1] * 3)])
+def test_whole_numbers_of_any_type_are_labels(labels: Any) -> None:
+    signals = signals_from_array(IMAGES, labels)
+
+    assert signals.labels is not None
+    assert signals.labels.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 1], "x: expected 6 labels (got shape (2,))"),
+        ([[0]] * 6, "x: expected 6 labels (got shape (6, 1))"),
+        ([0, 1, 2, 3, 4, -1], "x: labels must lie from 0 to 4 (got -1 to 4)"),
+        ([0.5] * 6, "x: labels must be whole numbers; give names as class_names"),
+        (["cat"] * 6, "x: labels must be whole numbers; give names as class_names"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Any, expected: str) -> None:
+    assert complaint(IMAGES, labels, name="x") == expected
+
+
+def test_a_label_beyond_the_class_names_is_refused() -> None:
+    message = complaint(IMAGES, [0, 1, 2, 0, 1, 2], class_names=["a", "b"], name="x")
+
+    assert message == "x: labels must lie from 0 to 1 (got 0 to 2)"
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (IMAGES - 0.5, "x: values must lie in [0, 1] (got -0.4"),
+        (IMAGES * 3, "x: values must lie in [0, 1] (got "),
+        ((IMAGES * 255).astype(np.int64), "x: values must lie in [0, 1] (got "),
+        ((IMAGES * 65535).astype(np.uint16), "x: values must lie in [0, 1] (got "),
+        (np.zeros((6, 2)), "x: expected [N, grid…, c] (got shape (6, 2))"),
+        (np.zeros((0, 2, 2, 1)), "x: expected [N, grid…, c] (got shape (0, 2, 2, 1))"),
+        (np.full((6, 2, 2, 1), 0.5), "x: channel 0 is constant over split 'train'"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(array: np.ndarray, expected: str) -> None:
+    assert complaint(array, name="x").startswith(expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named_with_their_positions(bad: float) -> None:
+    images = IMAGES.copy()
+    images[1, 0, 2, 1] = images[4, 1, 1, 0] = bad
+
+    assert complaint(images, name="x") == (
+        "x: 2 signal(s) hold NaN or infinite values (positions 1, 4); remove or repair them"
+    )
+
+
+def test_a_channel_constant_over_the_training_split_is_refused() -> None:
+    images = IMAGES.copy()
+    images[:3, ..., 1] = 0.3
+
+    message = complaint(images, splits=[("train", 3), ("test", 3)], name="x")
+
+    assert message == "x: channel 1 is constant over split 'train'; there is nothing to fit"
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ([("train", 3), ("test", 2)], "x: splits hold 5 signals, the array 6"),
+        ([("train", 3), ("test", 4)], "x: splits hold 7 signals, the array 6"),
+        ([("train", 6), ("test", 0)], "split 'test' is empty; give it at least one signal"),
+        ([("train", 3), ("dev", 3)], "x: split 'dev' is not one of train, validation, test"),
+        ([("test", 3), ("train", 3)], "x: the first split is 'train' (got 'test')"),
+        ([("train", 3), ("train", 3)], "x: a split is named twice (train, train)"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(splits: list[tuple[str, int]], expected: str) -> None:
+    assert complaint(IMAGES, splits=splits, name="x") == expected
+
+
+def test_indices_are_kept_and_must_be_one_per_signal() -> None:
+    indices = torch.tensor([9, 3, 5, 0, 1, 2])
+
+    assert torch.equal(signals_from_array(IMAGES, indices=indices).indices, indices)
+    assert complaint(IMAGES, indices=indices[:4], name="x") == (
+        "x: expected 6 indices (got shape (4,))"
+    )
