@@ -42,7 +42,7 @@ def _render(
     if out.suffix not in (".png", ".npy"):
         raise ConfigError(f"--out: expected a .png or .npy file (got {out.name!r})")
     dataset = load_neural_dataset(folder, config)
-    grid = _parse_size(size, dataset.entry.signals.grid_shape)
+    grid = _parse_size(size, dataset.entry.signals.grid_shape, dataset.entry.in_dim)
     rows = dataset.split(split)
     chosen = _parse_fields(fields, len(rows))
     values = dataset.render(rows.weights[chosen], grid)
@@ -59,14 +59,13 @@ def _render(
     console.print_line(f"wrote    {out}: {console.count_text(len(chosen), 'field')}, array {shape}")
 
 
-def _parse_size(text: str | None, grid: tuple[int, ...]) -> tuple[int, ...]:
+def _parse_size(text: str | None, grid: tuple[int, ...], dims: int) -> tuple[int, ...]:
     from nefbench.errors import ConfigError, DatasetFormatError
 
     if text is None:
         if not grid:
             raise DatasetFormatError("the fitted grid is not known; give --size")
         return grid
-    dims = len(grid) or 2
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
         raise ConfigError(f"--size: expected N or {'x'.join('HWD'[:dims])} (got {text!r})")
     sides = tuple(int(part) for part in text.split("x"))

@@ -29,11 +29,11 @@ def render_card(manifest: Manifest) -> str:
     lines += [f"- {tag}" for tag in ("neural-fields", "implicit-neural-representations",
                                      "weight-space-learning", "nefbench")]  # fmt: skip
     lines += ["size_categories:", f"- {_size_category(manifest)}"]
-    # A config without files would keep ``load_dataset`` from opening the others.
+    # Under the name of a config without files ``load_dataset`` would open those of all others.
     started = {name: entry for name, entry in manifest.configs.items() if entry.parts}
     lines += ["configs:"] if started else []
     for index, (name, entry) in enumerate(started.items()):
-        lines.append(f"- config_name: {json.dumps(name)}")  # bare, 1e3 is a number and no is false
+        lines.append(f"- config_name: {json.dumps(name)}")  # bare, 12 is a number and no is false
         if index == 0:
             lines.append("  default: true")
         lines.append("  data_files:")

@@ -82,9 +82,17 @@ class NeuralDataset:
 
         Returns:
             ``[N, *grid_shape, c]``, about [0, 1], not clipped.
+
+        Raises:
+            ValueError: If the grid is unknown or has another number of dimensions.
         """
         signals = self.entry.signals
         shape = tuple(grid_shape or signals.grid_shape)
+        if len(shape) != self.entry.in_dim:
+            raise ValueError(
+                f"expected a grid of {self.entry.in_dim} dimensions (got {shape}); "
+                f"where the fitted grid is unknown, give grid_shape"
+            )
         values = render(self.field, self.spec, rows, grid_coords(shape))
         raw = values * torch.tensor(signals.std) + torch.tensor(signals.mean)
         return raw.reshape(len(rows), *shape, len(signals.mean))

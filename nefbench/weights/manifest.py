@@ -20,6 +20,7 @@ from nefbench.spec import ParamSpec
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "nefbench.json"
+_FILES = (MANIFEST_NAME, "readme.md")
 LAYOUT = "rows concatenate the tensors in order, each row-major; y = x W + b, W is [in, out]"
 COORDINATES = "linspace(-1, 1, n) per axis, ends included; last axis fastest and first component"
 
@@ -206,6 +207,8 @@ def check_config_name(name: str) -> None:
     """Raise ``ConfigError`` unless ``name`` can name a folder and a Hub config."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ConfigError(f"expected a name of letters, digits, '-', '_' and '.' (got {name!r})")
+    if name.lower() in _FILES:
+        raise ConfigError(f"expected a name that no file of the folder has (got {name!r})")
 
 
 def read_manifest(folder: Path) -> Manifest:
