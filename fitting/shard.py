@@ -106,7 +106,7 @@ def _fit_block(
         values = evaluate(config.field, problem.spec, rows, problem.coords)
         loss = mse(targets, values)
         quality = _quality(signals, targets, values)
-    diverged = ~(rows.isfinite().all(1) & (loss <= first_loss))
+    diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     count = len(positions)
     labels = None if signals.labels is None else signals.labels[list(positions)]
     return FieldRows(
