@@ -95,11 +95,11 @@ def _fit_block(
     check_stop: Callable[[], None],
 ) -> FieldRows:
     config, device = problem.config, problem.coords.device
-    padded = [*positions, *[positions[0]] * (size - len(positions))]
-    indices = signals.indices[padded].tolist()
+    indices = signals.indices[list(positions)]
     in_dim, out_dim = problem.coords.shape[1], signals.num_channels
-    start = config.init.rows(config.field, in_dim, out_dim, config.seed, indices).to(device)
-    targets = signals.targets(padded).to(device)
+    drawn = config.init.rows(config.field, in_dim, out_dim, config.seed, indices.tolist())
+    start = _padded(drawn, size).to(device)
+    targets = _padded(signals.targets(positions), size).to(device)
     rows = engine.fit(problem, start, targets, check_stop)
     with torch.no_grad():
         first_loss = mse(targets, evaluate(config.field, problem.spec, start, problem.coords))
@@ -111,13 +111,18 @@ def _fit_block(
     labels = None if signals.labels is None else signals.labels[list(positions)]
     return FieldRows(
         weights=rows[:count].cpu(),
-        signal_index=signals.indices[list(positions)],
+        signal_index=indices,
         init_seed=torch.full((count,), config.seed),
         loss=loss[:count].cpu(),
         status=tuple("diverged" if bad else "ok" for bad in diverged[:count].tolist()),
         labels=labels,
         quality={name: value[:count].cpu() for name, value in quality.items()},
     )
+
+
+def _padded(values: Tensor, size: int) -> Tensor:
+    """Append copies of the first entry until there are ``size``."""
+    return torch.cat([values, values[:1].expand(size - len(values), *values.shape[1:])])
 
 
 def _quality(signals: Signals, targets: Tensor, values: Tensor) -> dict[str, Tensor]:

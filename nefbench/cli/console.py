@@ -91,7 +91,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    table = Table(box=None)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=index > 0)
     for row in rows:
@@ -100,6 +100,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:  # a file has no width
         console.width = 160
+    if title:  # a line of its own: as part of the table it would be wrapped to the table's width
+        console.print(title, style="bold", soft_wrap=True)
     console.print(table)
 
 

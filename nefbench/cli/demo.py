@@ -38,10 +38,11 @@ def _demo(out: Path, executor: str, as_json: bool, quiet: bool) -> None:
     if as_json:
         console.print_json(config_to_mapping(report))
     else:
-        _print_report(report, out)
+        print_report(report, out)
 
 
-def _print_report(report: DemoReport, out: Path) -> None:
+def print_report(report: DemoReport, out: Path) -> None:
+    """Print the table of the demo and where its files are."""
     rows = [
         [
             {"pixels": "pixels (ceiling)"}.get(row.name, f"weights, {row.name} start"),

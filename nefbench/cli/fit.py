@@ -140,7 +140,7 @@ def _parse_range(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     start, colon, stop = text.partition(":")
-    if not (colon and start.isdigit() and stop.isdigit() and int(start) < int(stop)):
+    if not (colon and start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
         raise ConfigError(f"--only: expected A:B with A < B, for example 0:1000 (got {text!r})")
     return int(start), int(stop)
 

@@ -53,7 +53,7 @@ def _parse_splits(text: str | None) -> list[tuple[str, int]] | None:
     if text is None:
         return None
     sizes = text.split(",")
-    if len(sizes) != len(SPLIT_NAMES) or not all(size.strip().isdigit() for size in sizes):
+    if len(sizes) != len(SPLIT_NAMES) or not all(size.strip().isdecimal() for size in sizes):
         raise ConfigError(
             f"--splits: expected three numbers such as 55000,5000,10000 (got {text!r})"
         )

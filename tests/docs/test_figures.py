@@ -1,0 +1,26 @@
+"""Figures quoted in the README are those of committed results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nefbench.cli.demo import print_report
+from nefbench.config import config_from_mapping
+from studies.demo import DemoReport
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_shows_the_recorded_table_of_the_demo(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recorded = json.loads((ROOT / "docs" / "results" / "demo.json").read_text(encoding="utf-8"))
+
+    print_report(config_from_mapping(DemoReport, recorded), Path("nefbench-demo"))
+
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "\n".join(printed) in "\n".join(line.rstrip() for line in shown.splitlines())

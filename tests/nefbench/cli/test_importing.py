@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nefbench.fields import Siren
+from nefbench.weights import load_neural_dataset
+
+h5py = pytest.importorskip("h5py")
+
+SPEC = Siren(hidden_dim=2, num_layers=2).spec(2, 1)
+
+
+@pytest.fixture
+def source(nefbench: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Write 12 fields as fit-a-nef does, in files of 8 and 4; returns the folder."""
+    del nefbench  # it changes into tmp_path
+
+    def write(*, labels: bool = True) -> Path:
+        folder = tmp_path / "SIREN"
+        folder.mkdir()
+        params = {"output_dim": 1, "hidden_dim": 2, "num_layers": 2, "omega_0": 9.0}
+        (folder / "nef.json").write_text(json.dumps({"name": "SIREN", "params": params}))
+        for start, stop in ((0, 8), (8, 12)):
+            with h5py.File(folder / f"nefs_{start}-{stop}.hdf5", "w") as file:
+                file["params"] = weights()[start:stop]
+                layout = json.dumps([[name, list(shape)] for name, shape in SPEC.layout])
+                file.create_dataset("param_config", data=[layout], dtype=h5py.string_dtype())
+                if labels:
+                    file["labels"] = np.arange(start, stop) % 3
+        return Path("SIREN")
+
+    return write
+
+
+def weights() -> Any:
+    return np.random.default_rng(0).normal(size=(12, SPEC.num_params)).astype(np.float32)
+
+
+def test_every_bit_of_the_weights_arrives(nefbench: Any, source: Any) -> None:
+    outcome = nefbench("import", source(), "--out", "d")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    dataset = load_neural_dataset("d")
+    rows = dataset.split("train")
+    assert rows.weights.numpy().tobytes() == weights().tobytes()
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [index % 3 for index in range(12)]
+    assert dataset.name == "siren-h2-imported"
+    assert Path("d/README.md").is_file()
+    lines = outcome.out.splitlines()
+    assert lines[0] == "wrote    d (siren-h2-imported): 12 fields, siren, 9 weights"
+    assert lines[-1].split() == ["train", "12", "0"]
+    assert "next" not in outcome.out  # one split: nothing to choose and to test on
+
+
+def test_splits_are_laid_in_order_and_the_next_step_is_a_classifier(
+    nefbench: Any, source: Any
+) -> None:
+    outcome = nefbench("import", source(), "--out", "a b", "--splits", "6,3,3", "--name", "mine")
+
+    dataset = load_neural_dataset("a b")
+    stored = [dataset.split(name).weights.numpy() for name in ("train", "validation", "test")]
+    assert [len(rows) for rows in stored] == [6, 3, 3]
+    assert np.concatenate(stored).tobytes() == weights().tobytes()
+    assert outcome.out.splitlines()[0].startswith("wrote    a b (mine): 12 fields")
+    assert outcome.out.splitlines()[-1] == "next     nefbench train 'a b' --config mine"
+
+
+def test_imported_fields_can_be_classified_inspected_and_rendered(
+    nefbench: Any, source: Any
+) -> None:
+    nefbench("import", source(), "--out", "d", "--splits", "6,3,3")
+
+    train = nefbench("train", "d", "--set", "num_epochs=1", "--set", "seeds=[0]", "--out", "c")
+    inspect = nefbench("inspect", "d")
+    render = nefbench("render", "d", "--out", "x.npy", "--size", "4x4")
+
+    assert train.code == inspect.code == render.code == 0
+    assert "6 train, 3 validation, 3 test" in train.out
+    assert "check    every part agrees with its checksum" in inspect.out
+    assert np.load("x.npy").shape == (3, 4, 4, 1)
+
+
+def test_an_import_from_the_same_folder_again_changes_nothing(
+    nefbench: Any, source: Any, snapshot: Any
+) -> None:
+    folder = source()
+    nefbench("import", folder, "--out", "d")
+    before = snapshot(Path("d"))
+
+    assert nefbench("import", folder, "--out", "d").code == 0
+    assert snapshot(Path("d")) == before
+
+
+def test_imported_fields_stand_beside_fitted_ones(nefbench: Any, source: Any, tiny: Path) -> None:
+    assert nefbench("import", source(), "--out", tiny).code == 0
+
+    assert load_neural_dataset(tiny, "siren-h2-imported").entry.num_fields == 12
+    assert load_neural_dataset(tiny, "siren-h2-shared").entry.num_fields == 40
+
+
+def test_imported_fields_cannot_be_fitted_again(nefbench: Any, source: Any) -> None:
+    nefbench("import", source(), "--out", "d")
+
+    error = nefbench("fit", "d").error
+
+    assert error.startswith("d (siren-h2-imported) does not say how to open its signals")
+
+
+@pytest.mark.parametrize(
+    "splits", ["6,6", "6,3,3,0", "a,b,c", "6,3,-3", "6;3;3", "", "6.0,3,3", "²,3,3"]
+)
+def test_splits_that_are_not_three_numbers_are_refused(
+    nefbench: Any, source: Any, splits: str
+) -> None:
+    error = nefbench("import", source(), "--out", "d", "--splits", splits).error
+
+    assert error == f"--splits: expected three numbers such as 55000,5000,10000 (got {splits!r})"
+    assert not Path("d").exists()
+
+
+@pytest.mark.parametrize("splits", ["6,3,2", "12,0,0"])
+def test_splits_that_do_not_fit_the_fields_are_refused(
+    nefbench: Any, source: Any, splits: str
+) -> None:
+    assert "12 fields" in nefbench("import", source(), "--out", "d", "--splits", splits).error
+    assert not Path("d").exists()
+
+
+def test_a_source_that_does_not_exist_is_named(nefbench: Any) -> None:
+    assert nefbench("import", "nowhere", "--out", "d").error == "no such folder: nowhere"
+
+
+@pytest.mark.parametrize("content", [[], ["holiday.jpg"], ["nef.json"]])
+def test_a_folder_that_is_not_of_fit_a_nef_is_refused(
+    nefbench: Any, tmp_path: Path, content: list[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    for name in content:
+        (tmp_path / "other" / name).write_text("{}")
+
+    error = nefbench("import", "other", "--out", "d").error
+
+    missing = "nefs_*.hdf5" if "nef.json" in content else "nef.json"
+    assert error.startswith(f"other has no {missing}; expected the folder of one architecture")
+    assert not Path("d").exists()
+
+
+def test_a_damaged_file_is_named(nefbench: Any, source: Any) -> None:
+    folder = source()
+    file = folder / "nefs_8-12.hdf5"
+    file.write_bytes(file.read_bytes()[:100])
+
+    error = nefbench("import", folder, "--out", "d").error
+
+    assert error.startswith("SIREN/nefs_8-12.hdf5 is not a readable HDF5 file")
+    assert not Path("d").exists()
+
+
+def test_a_name_that_is_no_folder_name_is_refused(nefbench: Any, source: Any) -> None:
+    error = nefbench("import", source(), "--out", "d", "--name", "../up").error
+
+    assert error.startswith("expected a name of letters, digits")
+
+
+def test_a_foreign_target_is_not_written_to(
+    nefbench: Any, source: Any, tmp_path: Path, snapshot: Any
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"picture")
+
+    error = nefbench("import", source(), "--out", "photos").error
+
+    assert error.startswith("photos exists and is not a neural dataset")
+    assert snapshot(tmp_path / "photos") == {"holiday.jpg": b"picture"}

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from nefbench.config import config_to_mapping
+from nefbench.weights import load_neural_dataset
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_a_folder_is_described_in_words(nefbench: Any, digits_copy: Path) -> None:
+    outcome = nefbench("inspect", "digits")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    entry = load_neural_dataset(digits_copy).entry
+    lines = outcome.out.splitlines()
+    assert lines[:4] == [
+        "config   siren-h8-shared",
+        "field    siren: hidden_dim 8, num_layers 3, omega_0 9.0, preset fit-a-nef; "
+        "105 weights in 6 tensors",
+        "signals  digits, 8x8x1, 10 classes; scikit-learn load_digits (UCI optical recognition of "
+        "handwritten digits); licence CC BY 4.0",
+        f"fit      shared start, 60 steps, adam 0.001; engine {entry.engine}; "
+        f"nefbench {entry.version}",
+    ]
+    assert lines[4].startswith("files    4 parts, ")
+    assert lines[4].endswith(f"300 of 300 fields, complete; digest {entry.digest[:12]}")
+    assert lines[5] == "check    every part agrees with its checksum"
+    assert [line.split()[:3] for line in lines[7:10]] == [
+        ["train", "180", "0"], ["validation", "60", "0"], ["test", "60", "0"],
+    ]  # fmt: skip
+
+
+def test_the_gallery_and_its_numbers_go_from_the_worst_field_to_the_best(
+    nefbench: Any, digits_copy: Path
+) -> None:
+    outcome = nefbench("inspect", "digits")
+
+    name = "gallery-digits-siren-h8-shared"
+    line = f"gallery  {name}.png (from the worst PSNR to the best)"
+    assert line in outcome.out.splitlines()
+    with Image.open(f"{name}.png") as image:
+        assert image.format == "PNG"
+        assert image.width == 1400  # 7 inches
+    assert Path(f"{name}.pdf").is_file()
+    header, *rows = table(Path(f"{name}.csv"))
+    assert header[0] == "signal_index"
+    assert len(rows) == 10
+    test = load_neural_dataset(digits_copy).split("test")
+    assert test.labels is not None
+    psnr_db = test.quality["psnr_db"]
+    positions = [test.signal_index.tolist().index(int(row[0])) for row in rows]
+    shown = psnr_db[positions]
+    assert torch.equal(shown, shown.sort().values)
+    assert (shown[0], shown[-1]) == (psnr_db.min(), psnr_db.max())
+    for position, (_, label, quality) in zip(positions, rows, strict=True):
+        assert label == str(int(test.labels[position]))
+        assert quality == f"{psnr_db[position]:.1f} dB"
+
+
+def test_the_gallery_goes_where_asked(nefbench: Any, tiny: Path, tmp_path: Path) -> None:
+    outcome = nefbench("inspect", tiny, "--out", "pictures/of.tiny.png")
+
+    assert "gallery  pictures/of.tiny.png " in outcome.out
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "of.tiny.csv", "of.tiny.pdf", "of.tiny.png",
+    ]  # fmt: skip
+
+
+def test_json_is_the_record_of_every_config(nefbench: Any, tiny: Path) -> None:
+    outcome = nefbench("inspect", tiny, "--json")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    entry = load_neural_dataset(tiny).entry
+    assert json.loads(outcome.out) == {"siren-h2-shared": config_to_mapping(entry)}
+
+
+def test_json_draws_nothing(nefbench: Any, tiny: Path, tmp_path: Path) -> None:
+    nefbench("inspect", tiny, "--json")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_an_unfinished_config_says_so_and_has_no_gallery(
+    nefbench: Any, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    nefbench("fit", "digits-siren", *tiny_settings, "--out", "d", "--only", "0:10")
+
+    outcome = nefbench("inspect", "d")
+
+    assert outcome.code == 0
+    assert "10 of 40 fields, NOT FINISHED; digest" in outcome.out
+    assert "gallery" not in outcome.out
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_every_config_of_a_folder_is_shown_or_the_one_asked_for(
+    nefbench: Any, tiny: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    nefbench("fit", "digits-siren", *tiny_settings, "--out", tiny, "--set", "name=other")
+
+    both = nefbench("inspect", tiny)
+    one = nefbench("inspect", tiny, "--config", "other", "--out", "one.png")
+
+    configs = [line for line in both.out.splitlines() if line.startswith("config")]
+    assert configs == ["config   siren-h2-shared", "config   other"]
+    assert (tmp_path / "gallery-tiny-siren-h2-shared.png").is_file()
+    assert (tmp_path / "gallery-tiny-other.png").is_file()
+    assert one.out.startswith("config   other\n")
+    assert one.out.count("config  ") == 1
+    assert (tmp_path / "one.png").is_file()
+
+
+def test_one_picture_cannot_hold_several_configs(
+    nefbench: Any, tiny: Path, tiny_settings: list[str], tmp_path: Path
+) -> None:
+    nefbench("fit", "digits-siren", *tiny_settings, "--out", tiny, "--set", "name=other")
+
+    assert nefbench("inspect", tiny, "--out", "one.png").error == (
+        "--out is one picture, tiny holds several configs; add --config"
+    )
+    assert not (tmp_path / "one.png").exists()
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_picture_needs_a_name(nefbench: Any, tiny: Path, out: str) -> None:
+    assert nefbench("inspect", tiny, "--out", out).error == (
+        f"--out: expected a file name (got {out!r})"
+    )
+
+
+def test_a_config_that_is_not_there_is_refused(nefbench: Any, tiny: Path) -> None:
+    assert nefbench("inspect", tiny, "--config", "siren-h2-sharde").error == (
+        "tiny has no config 'siren-h2-sharde'; did you mean 'siren-h2-shared'?; "
+        "it has siren-h2-shared"
+    )
+
+
+def test_a_folder_that_is_no_neural_dataset_is_refused(
+    nefbench: Any, unusable: tuple[Path, str]
+) -> None:
+    folder, message = unusable
+
+    assert nefbench("inspect", folder).error.startswith(message)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_damaged_part_is_found_without_being_asked_for(
+    nefbench: Any, damaged: tuple[Path, str, str], more: list[str]
+) -> None:
+    folder, message, remedy = damaged
+
+    outcome = nefbench("inspect", folder, *more)
+
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith(f"error: {message}")
+    assert outcome.err.endswith(f"nefbench {remedy}\n")
+    assert "agrees with its checksum" not in outcome.out
+
+
+def test_diverged_fields_are_not_drawn(nefbench: Any, tiny: Path, rewrite_rows: Any) -> None:
+    rewrite_rows(
+        tiny, "test",
+        lambda rows: dataclasses.replace(rows, status=("diverged",) * 4 + rows.status[4:]),
+    )  # fmt: skip
+
+    nefbench("inspect", tiny)
+
+    test = load_neural_dataset(tiny).split("test")
+    shown = {int(row[0]) for row in table(Path("gallery-tiny-siren-h2-shared.csv"))[1:]}
+    assert shown == set(test.signal_index[4:].tolist())
+
+
+def test_a_config_in_which_everything_diverged_has_no_picture(
+    nefbench: Any, tiny: Path, rewrite_rows: Any, tmp_path: Path
+) -> None:
+    rewrite_rows(tiny, "test", lambda rows: dataclasses.replace(rows, status=("diverged",) * 10))
+
+    outcome = nefbench("inspect", tiny)
+
+    assert outcome.code == 0
+    assert "gallery  no picture: no field is ok" in outcome.out
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_field_without_a_label_is_not_drawn_as_one_of_the_last_class(
+    nefbench: Any, tiny: Path, rewrite_rows: Any
+) -> None:
+    rewrite_rows(tiny, "test", lambda rows: dataclasses.replace(rows, labels=torch.full((10,), -1)))
+
+    nefbench("inspect", tiny)
+
+    rows = table(Path("gallery-tiny-siren-h2-shared.csv"))[1:]
+    assert {row[1] for row in rows} == {"no label"}
+
+
+def test_fields_of_signals_without_classes_are_drawn_with_their_quality(
+    nefbench: Any, fit_tiny: Any
+) -> None:
+    fit_tiny(None, [("train", 3)])
+
+    outcome = nefbench("inspect", "tiny")
+
+    assert "0 classes" in outcome.out
+    rows = table(Path("gallery-tiny-siren-h2-shared.csv"))[1:]
+    assert len(rows) == 3
+    assert all(len(row) == 2 and row[1].endswith(" dB") for row in rows)
+
+
+def test_an_empty_neural_dataset_is_described_as_such(nefbench: Any, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "nefbench.json").write_text('{"format_version": 1, "configs": {}}')
+
+    outcome = nefbench("inspect", "d")
+
+    assert (outcome.code, outcome.out) == (0, "d holds no fields yet\n")

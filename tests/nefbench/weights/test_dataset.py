@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nefbench.errors import DatasetFormatError
+from nefbench.fields import GaborNet, Siren
+from nefbench.seeding import Draws
+from nefbench.signals import Split
+from nefbench.weights import (
+    ConfigEntry,
+    FieldRows,
+    Manifest,
+    NeuralDataset,
+    load_all,
+    load_neural_dataset,
+    write_manifest,
+)
+from nefbench.weights.manifest import SignalsEntry
+from nefbench.weights.parts import write_part
+
+FIELD = Siren(hidden_dim=4, num_layers=2)
+
+
+def make_entry(*, out_dim: int = 1) -> ConfigEntry:
+    """A config of ten fields: 0 to 6 train, 7 to 9 test."""
+    return ConfigEntry(
+        field=FIELD,
+        in_dim=2,
+        out_dim=out_dim,
+        tensors=FIELD.spec(2, out_dim).layout,
+        signals=SignalsEntry(
+            name="toy",
+            source="drawn",
+            fingerprint="f" * 64,
+            licence="MIT",
+            grid_shape=(5, 4),
+            mean=(0.5, 0.25, -1.0)[:out_dim],
+            std=(0.25, 2.0, 0.5)[:out_dim],
+            class_names=("cat", "dog"),
+        ),
+        splits=(Split("train", 0, 7), Split("test", 7, 10)),
+        fit={},
+        digest="d" * 64,
+        engine="none",
+        generator="none",
+    )
+
+
+def make_rows(start: int, stop: int) -> FieldRows:
+    """Fields whose every column tells which field it is."""
+    index = torch.arange(start, stop)
+    return FieldRows(
+        weights=index[:, None].float().repeat(1, FIELD.spec(2, 1).num_params),
+        signal_index=100 + index,
+        init_seed=torch.zeros(stop - start, dtype=torch.int64),
+        loss=index / 10,
+        status=("ok",) * (stop - start),
+        labels=index % 2,
+        quality={},
+    )
+
+
+def write_parts(folder: Path, name: str, places: list[tuple[str, int, int]]) -> NeuralDataset:
+    entry = make_entry()
+    parts = tuple(
+        write_part(folder, name, entry, split, start, make_rows(start, stop))
+        for split, start, stop in places
+    )
+    entry = dataclasses.replace(entry, parts=parts)
+    write_manifest(folder, Manifest(configs={name: entry}))
+    return load_neural_dataset(folder)
+
+
+# Splits
+
+
+def test_a_split_joins_its_parts_in_order_of_their_fields(tmp_path: Path) -> None:
+    places = [("test", 7, 10), ("train", 5, 7), ("train", 0, 2), ("train", 2, 5)]
+    dataset = write_parts(tmp_path, "a", places)
+
+    rows = dataset.split("train")
+
+    assert rows.signal_index.tolist() == [100, 101, 102, 103, 104, 105, 106]
+    assert rows.weights[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert torch.equal(rows.loss, torch.arange(7) / 10)
+    assert dataset.split("test").signal_index.tolist() == [107, 108, 109]
+
+
+def test_an_unfinished_split_holds_its_finished_fields(tmp_path: Path) -> None:
+    dataset = write_parts(tmp_path, "a", [("train", 5, 7)])
+
+    assert dataset.split("train").signal_index.tolist() == [105, 106]
+
+
+def test_a_split_without_a_finished_field_says_how_to_continue(tmp_path: Path) -> None:
+    dataset = write_parts(tmp_path, "a", [("train", 5, 7)])
+
+    with pytest.raises(DatasetFormatError, match="no field of split 'test' is finished") as caught:
+        dataset.split("test")
+    assert str(caught.value).endswith(f"nefbench fit {tmp_path} --config a")
+
+
+def test_an_unknown_split_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    dataset = write_parts(tmp_path, "a", [("train", 5, 7)])
+
+    with pytest.raises(DatasetFormatError, match=r"no split 'validation'; it has train, test$"):
+        dataset.split("validation")
+
+
+def test_a_damaged_part_is_not_passed_over(tmp_path: Path) -> None:
+    dataset = write_parts(tmp_path, "a", [("train", 0, 5), ("train", 5, 7)])
+    (tmp_path / "a" / "train" / "part-000005-000007.parquet").unlink()
+
+    with pytest.raises(DatasetFormatError, match=r"part-000005-000007\.parquet is missing"):
+        dataset.split("train")
+
+
+def test_a_dataset_is_complete_when_every_planned_field_is_there(tmp_path: Path) -> None:
+    whole = write_parts(tmp_path / "whole", "a", [("train", 0, 7), ("test", 7, 10)])
+    half = write_parts(tmp_path / "half", "a", [("train", 0, 7)])
+
+    whole.require_complete()
+    with pytest.raises(DatasetFormatError, match="not finished: 7 of 10 fields") as caught:
+        half.require_complete()
+    assert str(caught.value).endswith(f"nefbench fit {tmp_path / 'half'} --config a")
+
+
+def test_a_dataset_says_what_its_rows_are(tmp_path: Path) -> None:
+    dataset = write_parts(tmp_path, "a", [("train", 0, 7)])
+
+    assert dataset.field == FIELD
+    assert dataset.spec == FIELD.spec(2, 1)
+    assert dataset.split_names == ("train", "test")
+    assert dataset.class_names == ("cat", "dog")
+
+
+# Rendering
+
+
+def one_by_one(entry: ConfigEntry, rows: Tensor, grid_shape: tuple[int, int]) -> Tensor:
+    """Pixel after pixel in float64: x runs fastest and comes first, both from -1 to 1."""
+    height, width = grid_shape
+    images = torch.empty(len(rows), height, width, entry.out_dim, dtype=torch.float64)
+    for n, row in enumerate(rows.double()):
+        params = entry.spec.unflatten(row)
+        for i in range(height):
+            for j in range(width):
+                point = [-1 + 2 * j / (width - 1), -1 + 2 * i / (height - 1)]
+                value = entry.field.apply(params, torch.tensor(point, dtype=torch.float64))
+                for c in range(entry.out_dim):
+                    raw = value[c] * entry.signals.std[c] + entry.signals.mean[c]
+                    images[n, i, j, c] = raw
+    return images
+
+
+@pytest.mark.parametrize("grid_shape", [None, (3, 7)])
+def test_rendering_evaluates_every_field_at_every_pixel_in_raw_values(
+    grid_shape: tuple[int, int] | None,
+) -> None:
+    entry = make_entry(out_dim=3)
+    params = FIELD.init(2, 3, Draws(0, (0, 1, 2)))
+    rows = entry.spec.flatten(params) + 0.1
+
+    images = NeuralDataset(Path(), "a", entry).render(rows, grid_shape)
+
+    expected = one_by_one(entry, rows, grid_shape or (5, 4))
+    assert images.shape == (3, *(grid_shape or (5, 4)), 3)
+    # float32 and a phase of up to 30: 2e-5 of values about 1.
+    torch.testing.assert_close(images.double(), expected, rtol=0, atol=2e-5)
+
+
+def test_rendered_values_are_not_clipped() -> None:
+    entry = make_entry()
+    rows = torch.zeros(1, entry.spec.num_params)
+    rows[:, entry.spec.slices()["output_linear.bias"]] = 10.0
+
+    image = NeuralDataset(Path(), "a", entry).render(rows)
+
+    assert torch.equal(image, torch.full((1, 5, 4, 1), 3.0))  # 10 x 0.25 + 0.5
+
+
+# Opening
+
+
+def write_configs(folder: Path, *names: str) -> None:
+    write_manifest(folder, Manifest(configs={name: make_entry() for name in names}))
+
+
+def test_a_single_config_needs_no_name(tmp_path: Path) -> None:
+    write_configs(tmp_path, "siren-h4-shared")
+
+    dataset = load_neural_dataset(str(tmp_path))
+
+    assert (dataset.folder, dataset.name) == (tmp_path, "siren-h4-shared")
+    assert dataset.entry == make_entry()
+
+
+def test_one_of_several_configs_is_chosen_by_name(tmp_path: Path) -> None:
+    gabor = GaborNet(hidden_dim=2)
+    other = dataclasses.replace(make_entry(), field=gabor, tensors=gabor.spec(2, 1).layout)
+    write_manifest(tmp_path, Manifest(configs={"b": make_entry(), "a": other}))
+
+    assert load_neural_dataset(tmp_path, "a").field == gabor
+    with pytest.raises(DatasetFormatError, match=r"several configs \(b, a\); choose one with"):
+        load_neural_dataset(tmp_path)
+
+
+def test_an_unknown_config_gets_a_suggestion_and_the_list(tmp_path: Path) -> None:
+    write_configs(tmp_path, "siren-h4-shared", "mlp")
+
+    with pytest.raises(DatasetFormatError) as caught:
+        load_neural_dataset(tmp_path, "siren-h4-shard")
+    assert "did you mean 'siren-h4-shared'?" in str(caught.value)
+    assert str(caught.value).endswith("it has siren-h4-shared, mlp")
+
+
+def test_a_folder_without_configs_holds_no_fields_yet(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Manifest())
+
+    with pytest.raises(DatasetFormatError, match="holds no fields yet"):
+        load_neural_dataset(tmp_path)
+    assert load_all(tmp_path) == []
+
+
+def test_all_configs_are_opened_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    write_configs(tmp_path, "b", "c", "a")
+
+    datasets = load_all(tmp_path)
+
+    assert [dataset.name for dataset in datasets] == ["b", "c", "a"]
+    assert all(dataset.folder == tmp_path for dataset in datasets)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from classifiers import MLP, ClassifierConfig
+from fitting import Adam, AdamW, Constant, FitConfig, Random, Shared
+from nefbench.config import config_to_mapping
+from nefbench.errors import ConfigError
+from nefbench.fields import FieldConfig, FourierNet, RFFNet, Siren
+from nefbench.signals import DigitsConfig, ImagesConfig, SignalsConfig
+from studies.recipes import (
+    FitRecipe,
+    load_classifier_config,
+    load_fit_recipe,
+    preset_names,
+)
+
+# Settings of the published study (Papa et al. 2024): field and learning rate.
+STUDY: dict[str, tuple[FieldConfig, float]] = {
+    "siren": (Siren(hidden_dim=32, num_layers=3, omega_0=9.0), 1e-3),
+    "rffnet": (RFFNet(hidden_dim=32, num_layers=5, std=0.1), 1e-4),
+    "fouriernet": (FourierNet(hidden_dim=32, num_filters=4, input_scale=16.0), 5e-3),
+}
+SIGNALS: dict[str, SignalsConfig] = {
+    "digits": DigitsConfig(),
+    "mnist": ImagesConfig(
+        path="ylecun/mnist",
+        name="mnist",
+        train="train[:55000]",
+        validation="train[55000:]",
+        test="test",
+        mean=(0.13066047,),
+        std=(0.30810782,),
+    ),
+    "cifar10": ImagesConfig(
+        path="uoft-cs/cifar10",
+        name="cifar10",
+        train="train[:45000]",
+        validation="train[45000:]",
+        test="test",
+        mean=(0.49186882, 0.48265392, 0.44717726),
+        std=(0.24697122, 0.24338895, 0.2615926),
+    ),
+}
+
+
+def presets(verb: str) -> list[str]:
+    folder = resources.files("studies") / "presets" / verb
+    return sorted(item.name for item in folder.iterdir())
+
+
+def test_there_is_a_preset_for_every_pair_of_signals_and_field() -> None:
+    assert preset_names("fit") == sorted(f"{s}-{f}" for s in SIGNALS for f in STUDY)
+    assert preset_names("train") == ["mlp", "mlp-32", "mlp-64"]
+
+
+@pytest.mark.parametrize("verb", ["fit", "train"])
+def test_every_preset_begins_with_a_comment_that_says_what_it_is(verb: str) -> None:
+    for name in presets(verb):
+        text = (resources.files("studies") / "presets" / verb / name).read_text(encoding="utf-8")
+        assert text.startswith("# "), name
+        assert len(text.splitlines()[0]) > 20, name
+
+
+@pytest.mark.parametrize("signals", SIGNALS)
+@pytest.mark.parametrize("field", STUDY)
+def test_fit_presets_have_exactly_the_settings_of_the_study(signals: str, field: str) -> None:
+    recipe = load_fit_recipe(f"{signals}-{field}")
+
+    expected_field, learning_rate = STUDY[field]
+    assert recipe.field == expected_field
+    assert recipe.field.preset == "fit-a-nef"
+    assert recipe.signals == SIGNALS[signals]
+    assert recipe.optimizer == Adam(learning_rate=learning_rate)  # no weight decay
+    assert recipe.schedule == Constant()
+    assert recipe.init == Shared()
+    assert recipe.pixel_fraction == 1.0
+    assert recipe.seed == 0
+    assert recipe.config_name == f"{field}-h32-shared"
+
+
+@pytest.mark.parametrize(
+    ("field", "num_weights"),
+    [("siren", (1_185, 1_251)), ("rffnet", (4_289, 4_355)), ("fouriernet", (3_585, 3_651))],
+)
+def test_fit_presets_have_the_published_numbers_of_weights(
+    field: str, num_weights: tuple[int, int]
+) -> None:
+    grey = load_fit_recipe(f"mnist-{field}").field.spec(2, 1).num_params
+    colour = load_fit_recipe(f"cifar10-{field}").field.spec(2, 3).num_params
+
+    assert (grey, colour) == num_weights
+
+
+def test_the_default_classifier_preset_is_the_default_configuration() -> None:
+    assert load_classifier_config("mlp") == ClassifierConfig()
+
+
+def test_the_published_example_is_a_preset() -> None:
+    config = load_classifier_config("mlp-64")
+
+    assert config.model == MLP(
+        hidden_dims=(64,) * 5, activation="relu", batch_norm=True, dropout=0.0
+    )
+    assert (config.learning_rate, config.weight_decay, config.amsgrad) == (1e-3, 5e-4, True)
+    assert (config.batch_size, config.num_epochs, config.noise_std) == (128, 10, 0.05)
+
+
+def test_the_baseline_of_navon_is_a_preset() -> None:
+    config = load_classifier_config("mlp-32")
+
+    parameters = config.model.build(1185, 10).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == 42_762
+    assert (config.learning_rate, config.weight_decay, config.amsgrad) == (5e-3, 5e-4, True)
+    assert (config.batch_size, config.num_epochs, config.noise_std) == (512, 100, 0.0)
+
+
+def test_a_recipe_without_its_signals_is_the_fit() -> None:
+    recipe = load_fit_recipe("digits-siren", ["num_steps=7", "name=mine"])
+
+    fit = recipe.fit_config
+
+    assert type(fit) is FitConfig
+    assert config_to_mapping(recipe) == config_to_mapping(fit) | {
+        "signals": config_to_mapping(recipe.signals)
+    }
+    assert (fit.num_steps, fit.name) == (7, "mine")
+
+
+def test_overrides_change_the_preset_and_nothing_else() -> None:
+    plain = load_fit_recipe("digits-siren")
+
+    changed = load_fit_recipe(
+        "digits-siren",
+        ["field.hidden_dim=64", "init=random", "signals.max_signals=600", "num_steps=5"],
+    )
+
+    assert changed.field == Siren(hidden_dim=64, num_layers=3, omega_0=9.0)
+    assert changed.init == Random()
+    assert changed.signals == DigitsConfig(max_signals=600)
+    assert changed.num_steps == 5
+    assert changed.optimizer == plain.optimizer
+
+
+def test_another_kind_drops_the_settings_of_the_preset_s_kind() -> None:
+    recipe = load_fit_recipe("digits-siren", ["field.kind=rffnet", "optimizer.kind=adamw"])
+
+    assert recipe.field == RFFNet()
+    assert recipe.optimizer == AdamW()
+
+
+def test_overrides_reach_classifier_presets() -> None:
+    config = load_classifier_config("mlp", ["model.hidden_dims=[8]", "seeds=[3]", "noise_std=0.5"])
+
+    assert config.model == MLP(hidden_dims=(8,))
+    assert (config.seeds, config.noise_std) == ((3,), 0.5)
+    assert config.patience == 15
+
+
+def test_a_misspelt_preset_is_refused_with_a_suggestion_and_the_list() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'digits-sirn'; did you mean 'digits-siren'"):
+        load_fit_recipe("digits-sirn")
+    with pytest.raises(ConfigError, match="presets: mlp, mlp-32, mlp-64, or the path"):
+        load_classifier_config("gnn")
+
+
+def test_presets_of_another_verb_are_not_found() -> None:
+    with pytest.raises(ConfigError, match="no preset 'digits-siren'"):
+        load_classifier_config("digits-siren")
+
+
+def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'field\.hidden_dims'; did you mean 'hidde"):
+        load_fit_recipe("digits-siren", ["field.hidden_dims=8"])
+
+
+def test_a_file_of_one_s_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('num_steps = 3\n[signals]\nkind = "digits"\n[field]\nkind = "siren"\n')
+
+    recipe = load_fit_recipe(str(path), ["seed=4"])
+
+    assert recipe == FitRecipe(num_steps=3, seed=4, signals=DigitsConfig(), field=Siren())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read .*mine.toml: No such file"),
+        ("num_steps = ", "mine.toml is not valid TOML"),
+        ("num_steps = 3", "missing key 'signals'"),
+        ('signals = "digits"\nlearning_rate = 1', "unknown key 'learning_rate'"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(ConfigError, match=message):
+        load_fit_recipe(str(path))
