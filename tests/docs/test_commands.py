@@ -10,7 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from nefbench.weights import load_neural_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "docs/fit.md", "docs/train.md", "docs/inspect.md", "docs/render.md"]
@@ -45,6 +49,28 @@ def test_commands_and_code_of_the_page_run(page: str, fitted: Path, tmp_path: Pa
     code = "\n".join(blocks(page, "python"))
     if code:
         _run([sys.executable, "-P", "-c", code], tmp_path)
+
+
+@pytest.mark.xdist_group("docs")
+def test_the_rebuild_without_nefbench_gives_our_render(fitted: Path, tmp_path: Path) -> None:
+    shutil.copytree(fitted / "runs", tmp_path / "runs")
+    load, rebuild = blocks("README.md", "python")[1:3]
+    code = "\n".join(
+        [
+            "import sys; sys.modules['nefbench'] = None",
+            load,
+            rebuild,
+            "import numpy; numpy.save('image.npy', image.numpy())",
+        ]
+    )
+
+    _run([sys.executable, "-P", "-c", code], tmp_path)
+
+    dataset = load_neural_dataset(tmp_path / "runs" / "digits-siren")
+    ours = dataset.render(dataset.split("test").weights[:1], (64, 64))[0, ..., 0]
+    rebuilt = torch.from_numpy(np.load(tmp_path / "image.npy"))
+    # float32: the same operations with omega_0 multiplied in at another place
+    torch.testing.assert_close(rebuilt, ours, rtol=0, atol=1e-5)
 
 
 def test_every_verb_has_a_page_and_the_readme_links_it() -> None:
