@@ -476,7 +476,7 @@ def test_ctrl_c_ends_in_one_line_and_the_same_command_continues(
     saved = {path: content for path, content in snapshot(tmp_path / "d").items() if "part" in path}
     assert saved.items() <= undisturbed.items()
     # A worker may have finished a part of six fields that the record does not list yet.
-    assert 0 < int(match[1]) <= 6 * len(saved) < 60
+    assert int(match[1]) <= 6 * len(saved) < 60
 
     again = nefbench("fit", *stoppable, "--out", "d", "--executor", "serial", "--json")
 

@@ -186,6 +186,19 @@ def test_rendered_values_are_not_clipped() -> None:
     assert torch.equal(image, torch.full((1, 5, 4, 1), 3.0))  # 10 x 0.25 + 0.5
 
 
+def test_rendering_without_a_known_grid_asks_for_one() -> None:
+    entry = make_entry()
+    unknown = dataclasses.replace(entry.signals, grid_shape=())
+    dataset = NeuralDataset(Path(), "a", dataclasses.replace(entry, signals=unknown))
+    rows = torch.zeros(1, entry.spec.num_params)
+
+    with pytest.raises(ValueError, match=r"expected a grid of 2 dimensions \(got \(\)\)"):
+        dataset.render(rows)
+    with pytest.raises(ValueError, match=r"got \(3, 3, 3\)"):
+        dataset.render(rows, (3, 3, 3))
+    assert dataset.render(rows, (2, 3)).shape == (1, 2, 3, 1)
+
+
 # Opening
 
 

@@ -186,6 +186,7 @@ def make_dataset(folder: Path) -> NeuralDataset:
     first = make_rows([10.0, 20.0], labels=[0, 1])
     second = make_rows([30.0, 40.0, 50.0], labels=[1, 1, 1], status=["ok", "ok", "diverged"])
     test = make_rows([5.0, 7.0], labels=[0, 0])
+    test.weights.mul_(2)
     parts = (
         write_part(folder, "a", entry, "train", 0, first),
         write_part(folder, "a", entry, "train", 2, second),
