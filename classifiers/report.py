@@ -13,11 +13,11 @@ class Epoch:
     """One pass over the training split.
 
     Attributes:
-        loss: Mean cross-entropy over the training rows as they were seen.
+        loss: Mean cross-entropy over the training rows as they were seen; None if not finite.
         validation_accuracy: Share of validation rows classified correctly.
     """
 
-    loss: float
+    loss: float | None
     validation_accuracy: float
 
 

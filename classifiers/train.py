@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -126,7 +127,8 @@ def _train_seed(
             torch.manual_seed(derive_seed(seed, "classifier/epoch", epoch))
             loss = _train_epoch(network, optimizer, normalised, train.labels, config)
             accuracy = _accuracy(network, validation)
-            epochs.append(Epoch(loss=loss, validation_accuracy=accuracy))
+            known_loss = loss if math.isfinite(loss) else None
+            epochs.append(Epoch(loss=known_loss, validation_accuracy=accuracy))
             on_epoch(epoch, accuracy)
             if not best_epoch or accuracy > epochs[best_epoch - 1].validation_accuracy:
                 best_epoch, best_state = epoch, copy.deepcopy(network.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -101,7 +102,8 @@ class Processes:
             min(self.count, len(shards)), context, _start_worker, (job, stop, finished)
         )
         try:
-            pending = {pool.submit(_run_in_worker, shard) for shard in shards}
+            with _without_sigint():  # workers start here and inherit it until they are ready
+                pending = {pool.submit(_run_in_worker, shard) for shard in shards}
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 on_fields(finished.value - reported)
@@ -130,6 +132,19 @@ def parse_executor(text: str) -> Executor:
     if match is None:
         raise ConfigError(f"executor: expected 'serial' or 'processes:N' (got {text!r})")
     return Processes(int(match[1]))
+
+
+@contextlib.contextmanager
+def _without_sigint() -> Iterator[None]:
+    """Hold Ctrl-C back, where the system can: a worker that is starting would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class NeuralDataset:
         if not parts:
             raise DatasetFormatError(
                 f"{self.folder} ({self.name}): no field of split {name!r} is finished; "
-                f"continue with: nefbench fit {self.folder} --config {self.name}"
+                f"continue with: nefbench fit {shlex.quote(str(self.folder))} --config {self.name}"
             )
         return concatenate([read_part(self.folder, self.name, self.entry, part) for part in parts])
 
@@ -103,7 +104,7 @@ class NeuralDataset:
             raise DatasetFormatError(
                 f"{self.folder} ({self.name}) is not finished: {self.entry.num_finished} of "
                 f"{self.entry.num_fields} fields; continue with: "
-                f"nefbench fit {self.folder} --config {self.name}"
+                f"nefbench fit {shlex.quote(str(self.folder))} --config {self.name}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def read_part(folder: Path, config_name: str, entry: ConfigEntry, part: PartEntr
     path = folder / config_name / part.file_name
     remedy = (
         f"fit this part again with: "
-        f"nefbench fit {folder} --config {config_name} --only {part.start}:{part.stop}"
+        f"nefbench fit {shlex.quote(str(folder))} --config {config_name} "
+        f"--only {part.start}:{part.stop}"
     )
     try:
         content = path.read_bytes()

@@ -629,7 +629,7 @@ def test_a_stopped_import_continues_with_the_finished_parts(tmp_path: Path) -> N
     write_manifest(out, Manifest())
     (out / "x" / "train" / "part-000002-000004.parquet").unlink()
     (out / "x" / "train" / "part-000004-000005.parquet").unlink()
-    (out / "x" / "train" / ".part-000002-000004.parquet.1.tmp").write_bytes(b"half")
+    (out / "x" / "train" / ".part-000002-000004.parquet.99999999.tmp").write_bytes(b"half")
     kept = out / "x" / "train" / "part-000000-000002.parquet"
     inode = kept.stat().st_ino
 
