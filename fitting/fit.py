@@ -92,7 +92,8 @@ def run_fit(
         on_progress: Told ``(fields done, fields to do)`` in this call.
 
     Raises:
-        ConfigError: If the folder holds a config of this name made in another way.
+        ConfigError: If the folder holds a config of this name made in another way, or begun with
+            another engine.
         DatasetFormatError: If the folder is something else.
         SignalError: If signals hold unusable values.
         Interrupted: On Ctrl-C; finished parts are on disk.
@@ -101,12 +102,18 @@ def run_fit(
     name = config.config_name
     manifest = open_or_new_manifest(folder)
     planned = plan_shards(signals, config.part_rows)
-    entry = _matching_entry(manifest, name, _new_entry(signals, config), folder)
+    new = _new_entry(signals, config, device)
+    entry = _matching_entry(manifest, name, new, folder)
     entry = _with_finished_parts(folder, name, entry, planned, forget=_chosen(planned, only))
-    manifest = manifest.with_config(name, entry)
-    write_manifest(folder, manifest)
     present = {(part.start, part.stop) for part in entry.parts}
     todo = _chosen(planned, only) or [s for s in planned if (s.start, s.stop) not in present]
+    if todo and entry.engine != new.engine:
+        raise ConfigError(
+            f"{folder}: config {name!r} was begun with engine {entry.engine!r}, this is "
+            f"{new.engine!r}, which rounds differently; finish it as begun, or choose another --out"
+        )
+    manifest = manifest.with_config(name, entry)
+    write_manifest(folder, manifest)
 
     total = sum(shard.stop - shard.start for shard in todo)
     done = 0
@@ -139,7 +146,7 @@ def run_fit(
     return FitReport(NeuralDataset(folder, name, entry), total, seconds, config.num_steps)
 
 
-def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
+def _new_entry(signals: Signals, config: FitConfig, device: str) -> ConfigEntry:
     fit = config_to_mapping(config)
     described = SignalsEntry(
         name=signals.name,
@@ -162,7 +169,7 @@ def _new_entry(signals: Signals, config: FitConfig) -> ConfigEntry:
         splits=signals.splits,
         fit=fit,
         digest=digest({"fit": fit, "signals": described.identity()}),
-        engine=f"{VmappedEngine.name} torch-{torch.__version__}",
+        engine=f"{VmappedEngine.name} {torch.device(device).type} torch-{torch.__version__}",
         generator=GENERATOR,
         metrics=metric_names(signals),
     )
@@ -174,12 +181,10 @@ def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Pat
     An entry without a single part, left by a run that failed at once, does not count.
     """
     stored = manifest.configs.get(name)
-    if stored is None:
+    if stored is None or not (stored.parts or any((folder / name).rglob("*.parquet"))):
         return new
     if stored.digest == new.digest:
         return stored
-    if not stored.parts and not any((folder / name).rglob("*.parquet")):
-        return new
     differences = differing_keys(
         {"fit": stored.fit, "signals": stored.signals.identity()},
         {"fit": new.fit, "signals": new.signals.identity()},

@@ -32,6 +32,11 @@ class MissingDependencyError(NefbenchError, ImportError):
 
     def __init__(self, purpose: str, package: str, extra: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'nefbench[{extra}]'")
+        self._arguments = (purpose, package, extra)
+
+    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, str, str]]:
+        """Travel from a worker process with the arguments, not the text."""
+        return MissingDependencyError, self._arguments
 
 
 class Interrupted(NefbenchError):  # noqa: N818 - an outcome, not a fault

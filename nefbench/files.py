@@ -66,7 +66,7 @@ def _is_written(temporary: Path) -> bool:
         os.kill(int(writer), 0)
     except PermissionError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return True
 

@@ -29,6 +29,7 @@ from nefbench.weights import (
     read_manifest,
     write_manifest,
 )
+from nefbench.weights.parts import write_part
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,7 +114,7 @@ def test_the_manifest_records_how_the_rows_were_made(tmp_path: Path) -> None:
     assert entry.signals.fingerprint == signals.fingerprint
     assert (entry.signals.mean, entry.signals.std) == (signals.mean, signals.std)
     assert entry.signals.class_names == ("0", "1", "2")
-    assert entry.engine == f"vmapped torch-{torch.__version__}"
+    assert entry.engine == f"vmapped cpu torch-{torch.__version__}"
     assert entry.generator == "philox4x32-10"
     assert entry.metrics == ("psnr_db", "mse", "ssim")
     assert [f"{part.start}:{part.stop}" for part in entry.parts] == PARTS
@@ -592,3 +593,24 @@ def test_a_full_disk_leaves_no_part_of_a_part_and_the_next_run_completes(
     assert sorted(snapshot(tmp_path / "out")) == ["nefbench.json"]
     assert run_fit(make_signals(), CONFIG, tmp_path / "out").num_fitted == 10
     assert snapshot(tmp_path / "out") == undisturbed
+
+
+def test_a_fit_begun_with_another_engine_is_not_continued(
+    tmp_path: Path, snapshot: Snapshot
+) -> None:
+    dataset = fit_dataset(make_signals(), CONFIG, tmp_path)
+    # As a run under another torch, stopped after its first part, would have left it.
+    train = dataset.split("train")
+    rows = train.select(torch.arange(len(train)) < 3)
+    older = dataclasses.replace(dataset.entry, engine="vmapped cpu torch-0.0", parts=(), summary={})
+    first = write_part(tmp_path, dataset.name, older, "train", 0, rows)
+    for place in PARTS[1:]:
+        part_path(tmp_path, place).unlink()
+    partial = dataclasses.replace(older, parts=(first,))
+    write_manifest(tmp_path, read_manifest(tmp_path).with_config(dataset.name, partial))
+    before = snapshot(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"begun with engine 'vmapped cpu torch-0.0', this is"):
+        fit_dataset(make_signals(), CONFIG, tmp_path)
+
+    assert snapshot(tmp_path) == before
