@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,20 +86,25 @@ def measure(step: Callable[[int], None]) -> float:
     return statistics.median(rates)
 
 
-def batched_rate(field: FieldConfig, grid: tuple[int, int]) -> tuple[float, int]:
-    """Field-steps per second of the generic engine on one core, and its block size."""
-    engine = VmappedEngine()
-    probe = drawn_signals(4096, grid)
-    spec = field.spec(2, 1)
-    size = engine.block_size(FitProblem(FitConfig(field=field), spec, probe.coords))
+def block_size(field: FieldConfig, grid: tuple[int, int]) -> int:
+    """Fields that the engine takes at once."""
+    problem = FitProblem(FitConfig(field=field), field.spec(2, 1), drawn_signals(1, grid).coords)
+    return VmappedEngine().block_size(problem)
+
+
+def batched_rate(field: FieldConfig, grid: tuple[int, int]) -> float:
+    """Field-steps per second of the generic engine on one core."""
+    size = block_size(field, grid)
+    probe = drawn_signals(size, grid)
     targets = probe.targets(range(size))
     start = FitConfig(field=field).init.rows(field, 2, 1, 0, range(size))
 
     def step(num_steps: int) -> None:
-        problem = FitProblem(FitConfig(field=field, num_steps=num_steps), spec, probe.coords)
-        engine.fit(problem, start, targets, lambda: None)
+        config = FitConfig(field=field, num_steps=num_steps)
+        problem = FitProblem(config, field.spec(2, 1), probe.coords)
+        VmappedEngine().fit(problem, start, targets, lambda: None)
 
-    return measure(step) * size, size
+    return measure(step) * size
 
 
 def sequential_rate(field: FieldConfig, grid: tuple[int, int]) -> float:
@@ -133,44 +139,48 @@ def _fit_and_report(count: int, grid: tuple[int, int]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+def measure_throughput() -> list[dict[str, Any]]:
+    """Print and return field-steps per second for every field and grid."""
+    print(f"{'field':<18}{'grid':<8}{'block':>6}{'engine fs/s':>14}{'one by one':>12}{'ratio':>8}")
+    results = []
+    for name, field in FIELDS.items():
+        for grid_name, grid in GRIDS.items():
+            with reproducible_arithmetic():
+                rate, alone = batched_rate(field, grid), sequential_rate(field, grid)
+            size, ratio = block_size(field, grid), rate / alone
+            print(f"{name:<18}{grid_name:<8}{size:>6}{rate:>14,.0f}{alone:>12,.0f}{ratio:>7.1f}x")
+            results.append(
+                {"field": name, "grid": grid_name, "block": size, "fs_per_s": round(rate),
+                 "one_by_one_fs_per_s": round(alone)}
+            )  # fmt: skip
+    return results
+
+
+def measure_memory() -> list[dict[str, Any]]:
+    """Print and return peak memory for growing numbers of fields."""
+    print(f"\n{'grid':<8}{'fields':>8}{'peak memory MB':>16}   (SIREN 3x32, 2 steps)")
+    results = []
+    for grid_name, grid in GRIDS.items():
+        for blocks in MEMORY_BLOCKS:
+            count = block_size(FIELDS["siren 3x32"], grid) * blocks
+            peak = peak_memory(count, grid)
+            print(f"{grid_name:<8}{count:>8}{peak:>16}")
+            results.append({"grid": grid_name, "fields": count, "peak_mb": peak})
+    return results
+
+
 def main() -> None:
     """Measure, print tables, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     machine = f"{platform.machine()}, torch {torch.__version__}, one core"
-    results: dict[str, object] = {"machine": machine, "throughput": [], "memory": []}
     print(f"{machine}\n")
-    print(f"{'field':<18}{'grid':<8}{'block':>6}{'engine fs/s':>14}{'one by one':>12}{'ratio':>8}")
-    for name, field in FIELDS.items():
-        for grid_name, grid in GRIDS.items():
-            with reproducible_arithmetic():
-                rate, size = batched_rate(field, grid)
-                alone = sequential_rate(field, grid)
-            print(
-                f"{name:<18}{grid_name:<8}{size:>6}{rate:>14,.0f}{alone:>12,.0f}"
-                f"{rate / alone:>7.1f}x"
-            )
-            results["throughput"] += [  # type: ignore[operator]
-                {"field": name, "grid": grid_name, "block": size, "fs_per_s": rate,
-                 "one_by_one_fs_per_s": alone}
-            ]  # fmt: skip
-    print(f"\n{'grid':<8}{'fields':>8}{'peak memory MB':>16}   (SIREN 3x32, 2 steps)")
-    for grid_name, grid in GRIDS.items():
-        _, size = (
-            0,
-            VmappedEngine().block_size(
-                FitProblem(
-                    FitConfig(), FIELDS["siren 3x32"].spec(2, 1), drawn_signals(1, grid).coords
-                )
-            ),
-        )
-        for blocks in MEMORY_BLOCKS:
-            peak = peak_memory(size * blocks, grid)
-            print(f"{grid_name:<8}{size * blocks:>8}{peak:>16}")
-            results["memory"] += [  # type: ignore[operator]
-                {"grid": grid_name, "fields": size * blocks, "peak_mb": peak}
-            ]
+    results = {
+        "machine": machine,
+        "throughput": measure_throughput(),
+        "memory": measure_memory(),
+    }
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
