@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fitting import FitConfig, run_fit
-from fitting.engines import FitProblem, VmappedEngine, reproducible_arithmetic
+from fitting.engines import Block, FitProblem, VmappedEngine, reproducible_arithmetic
 from nefbench.fields import FieldConfig, FourierNet, RFFNet, Siren
 from nefbench.seeding import random_words
 from nefbench.signals import Signals, Split
@@ -88,7 +88,7 @@ def measure(step: Callable[[int], None]) -> float:
 
 def block_size(field: FieldConfig, grid: tuple[int, int]) -> int:
     """Fields that the engine takes at once."""
-    problem = FitProblem(FitConfig(field=field), field.spec(2, 1), drawn_signals(1, grid).coords)
+    problem = FitProblem(FitConfig(field=field), field.spec(2, 1), drawn_signals(1, grid).coords, 1)
     return VmappedEngine().block_size(problem)
 
 
@@ -101,8 +101,8 @@ def batched_rate(field: FieldConfig, grid: tuple[int, int]) -> float:
 
     def step(num_steps: int) -> None:
         config = FitConfig(field=field, num_steps=num_steps)
-        problem = FitProblem(config, field.spec(2, 1), probe.coords)
-        VmappedEngine().fit(problem, start, targets, lambda: None)
+        problem = FitProblem(config, field.spec(2, 1), probe.coords, 1)
+        VmappedEngine().fit(problem, Block(start, targets))
 
     return measure(step) * size
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from fitting.inits import InitConfig, Shared
 from fitting.optimizers import Adam, OptimizerConfig
 from fitting.schedules import Constant, ScheduleConfig
 from nefbench.fields import FieldConfig, Siren
 from nefbench.weights.manifest import check_config_name
+
+EngineName = Literal["auto", "vmapped", "compiled", "fused", "fused-tf32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class FitConfig:
     """Name of the config in the dataset; architecture, width and start if left out."""
     part_rows: int = 1000
     """Most fields in one file; a stopped run loses at most the parts in progress."""
+    engine: EngineName = "auto"
+    """Implementation that fits; ``auto`` is the fastest that can. Engines agree up to rounding."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:

@@ -40,14 +40,19 @@ class ShardJob:
     store: Callable[[Shard, FieldRows], Any]
 
     def run(
-        self, shard: Shard, on_fields: Callable[[int], None], check_stop: Callable[[], None]
+        self,
+        shard: Shard,
+        threads: int,
+        on_fields: Callable[[int], None],
+        check_stop: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Fit a shard and store it."""
+        """Fit a shard on that many cores and store it."""
         rows = fit_shard(
             self.signals,
             self.config,
             shard,
             device=self.device,
+            threads=threads,
             on_fields=on_fields,
             check_stop=check_stop,
         )
@@ -65,14 +70,14 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Serial:
-    """One shard after another in this process."""
+    """One shard after another in this process; an engine that can uses all its cores."""
 
     def run(
         self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
     ) -> Iterator[Any]:
         """Yield every shard's result in order."""
         for shard in shards:
-            yield job.run(shard, on_fields, lambda: None)
+            yield job.run(shard, count_cores(), on_fields)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,13 @@ class Processes:
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parse_executor(text: str) -> Executor:
@@ -181,4 +193,4 @@ def _exit_with_parent() -> None:
 
 
 def _run_in_worker(shard: Shard) -> Any:
-    return _Worker.job.run(shard, _Worker.on_fields, _Worker.check_stop)
+    return _Worker.job.run(shard, 1, _Worker.on_fields, _Worker.check_stop)

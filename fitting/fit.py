@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from fitting.config import FitConfig
-from fitting.engines import VmappedEngine
+from fitting.engines import ENGINES, Engine, FitProblem, choose_engine
 from fitting.executors import Executor, Serial, ShardJob
-from fitting.shard import Shard, metric_names, plan_shards
+from fitting.shard import Shard, metric_names, plan_shards, problem_of
 from nefbench.config import config_to_mapping, differing_keys, digest
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
 from nefbench.hub import write_card
@@ -38,12 +38,15 @@ class FitReport:
         num_fitted: Fields fitted by this call; the others were there already.
         seconds: Wall time of the fitting, without opening signals.
         num_steps: Optimizer steps per field.
+        prepare_seconds: Wall time of compiling before that; loading what was compiled before
+            counts too.
     """
 
     dataset: NeuralDataset
     num_fitted: int
     seconds: float
     num_steps: int
+    prepare_seconds: float
 
     @property
     def fields_per_s(self) -> float:
@@ -102,7 +105,10 @@ def run_fit(
     name = config.config_name
     manifest = open_or_new_manifest(folder)
     planned = plan_shards(signals, config.part_rows)
-    new = _new_entry(signals, config, device)
+    problem = problem_of(signals, config, device)
+    engine = _engine_to_continue(manifest, name, problem) or choose_engine(config.engine, problem)
+    config = dataclasses.replace(config, engine=engine.name)
+    new = _new_entry(signals, config, engine, device)
     entry = _matching_entry(manifest, name, new, folder)
     entry = _with_finished_parts(folder, name, entry, planned, forget=_chosen(planned, only))
     present = {(part.start, part.stop) for part in entry.parts}
@@ -123,6 +129,11 @@ def run_fit(
         done += fields
         on_progress(done, total)
 
+    prepare_seconds = 0.0
+    if todo:
+        begin = time.perf_counter()
+        engine.prepare(problem)
+        prepare_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
     store = partial(_store_part, folder, name, entry)
     job = ShardJob(signals, config, device, store)
@@ -143,11 +154,23 @@ def run_fit(
         manifest = manifest.with_config(name, entry)
         write_manifest(folder, manifest)
     write_card(folder, manifest)
-    return FitReport(NeuralDataset(folder, name, entry), total, seconds, config.num_steps)
+    dataset = NeuralDataset(folder, name, entry)
+    return FitReport(dataset, total, seconds, config.num_steps, prepare_seconds)
 
 
-def _new_entry(signals: Signals, config: FitConfig, device: str) -> ConfigEntry:
-    fit = config_to_mapping(config)
+def _engine_to_continue(manifest: Manifest, name: str, problem: FitProblem) -> Engine | None:
+    """Return the engine that began a stored config, if any may be taken and it can go on."""
+    stored = manifest.configs.get(name)
+    if problem.config.engine != "auto" or stored is None or not stored.parts:
+        return None
+    begun_by = stored.engine.split(" ")[0]
+    able = (engine for engine in ENGINES if engine.why_not(problem) is None)
+    return next((engine for engine in able if engine.name == begun_by), None)
+
+
+def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str) -> ConfigEntry:
+    # The engine is no part of what was asked for: another one gives the same fields up to rounding.
+    fit = {key: value for key, value in config_to_mapping(config).items() if key != "engine"}
     described = SignalsEntry(
         name=signals.name,
         source=signals.source,
@@ -169,7 +192,7 @@ def _new_entry(signals: Signals, config: FitConfig, device: str) -> ConfigEntry:
         splits=signals.splits,
         fit=fit,
         digest=digest({"fit": fit, "signals": described.identity()}),
-        engine=f"{VmappedEngine.name} {torch.device(device).type} torch-{torch.__version__}",
+        engine=f"{engine.name} {torch.device(device).type} {engine.signature}",
         generator=GENERATOR,
         metrics=metric_names(signals),
     )

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from fitting.config import FitConfig
-from fitting.engines import Engine, FitProblem, VmappedEngine, reproducible_arithmetic
+from fitting.engines import (
+    Block,
+    FitProblem,
+    choose_engine,
+    losses,
+    reproducible_arithmetic,
+)
 from nefbench.fields import evaluate
 from nefbench.metrics import mse, psnr, ssim
 from nefbench.signals import Signals
@@ -40,6 +46,12 @@ def plan_shards(signals: Signals, part_rows: int) -> list[Shard]:
     ]
 
 
+def problem_of(signals: Signals, config: FitConfig, device: str = "cpu") -> FitProblem:
+    """What all fields of these signals have in common, for an engine."""
+    spec = config.field.spec(signals.coords.shape[1], signals.num_channels)
+    return FitProblem(config, spec, signals.coords.to(device), signals.num_channels)
+
+
 def metric_names(signals: Signals) -> tuple[str, ...]:
     """Quality measures that apply to these signals."""
     return ("psnr_db", "mse", "ssim") if len(signals.grid_shape) == 2 else ("psnr_db", "mse")
@@ -51,6 +63,7 @@ def fit_shard(
     shard: Shard,
     *,
     device: str = "cpu",
+    threads: int = 1,
     block_size: int | None = None,
     on_fields: Callable[[int], None] = lambda _: None,
     check_stop: Callable[[], None] = lambda: None,
@@ -65,6 +78,7 @@ def fit_shard(
         config: The recipe.
         shard: Which signals.
         device: Where to compute.
+        threads: Cores for the engine; the rows do not depend on it.
         block_size: Fields per block; the engine's rule if left out.
         on_fields: Told how many fields were finished after every block.
         check_stop: Called often; raises to abandon the shard.
@@ -73,15 +87,18 @@ def fit_shard(
         Rows on the CPU. A field is ``diverged`` when its weights or loss are not finite, or its
         loss over the whole grid is above that of its start.
     """
-    engine: Engine = VmappedEngine()
-    spec = config.field.spec(signals.coords.shape[1], signals.num_channels)
-    problem = FitProblem(config, spec, signals.coords.to(device))
+    problem = problem_of(signals, config, device)
+    engine = choose_engine(config.engine, problem)
     size = block_size or engine.block_size(problem)
     blocks = []
+
+    def fit(block: Block) -> Tensor:
+        return engine.fit(problem, block, threads=threads, check_stop=check_stop)
+
     with reproducible_arithmetic():
         for start in range(shard.start, shard.stop, size):
             positions = range(start, min(start + size, shard.stop))
-            blocks.append(_fit_block(signals, problem, engine, positions, size, check_stop))
+            blocks.append(_fit_block(signals, problem, fit, positions, size))
             on_fields(len(positions))
     return concatenate(blocks)
 
@@ -89,22 +106,20 @@ def fit_shard(
 def _fit_block(
     signals: Signals,
     problem: FitProblem,
-    engine: Engine,
+    fit: Callable[[Block], Tensor],
     positions: range,
     size: int,
-    check_stop: Callable[[], None],
 ) -> FieldRows:
     config, device = problem.config, problem.coords.device
     indices = signals.indices[list(positions)]
     in_dim, out_dim = problem.coords.shape[1], signals.num_channels
     drawn = config.init.rows(config.field, in_dim, out_dim, config.seed, indices.tolist())
-    start = _padded(drawn, size).to(device)
     targets = _padded(signals.targets(positions), size).to(device)
-    rows = engine.fit(problem, start, targets, check_stop)
+    block = Block(_padded(drawn, size).to(device), targets)
+    rows = fit(block)
+    first_loss, loss = losses(problem, block, block.start), losses(problem, block, rows)
     with torch.no_grad():
-        first_loss = mse(targets, evaluate(config.field, problem.spec, start, problem.coords))
         values = evaluate(config.field, problem.spec, rows, problem.coords)
-        loss = mse(targets, values)
         quality = _quality(signals, targets, values)
     diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     count = len(positions)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from fitting.config import FitConfig
+from fitting.config import EngineName, FitConfig
+from fitting.losses import MSE, LossConfig
+from nefbench.seeding import permutation
 from nefbench.spec import ParamSpec
 
 
@@ -23,40 +26,117 @@ class FitProblem:
     Attributes:
         config: The recipe.
         spec: Names and shapes of a row.
-        coords: Grid points, ``[Q, d]``, on the device to compute on.
+        coords: Points ``[Q, d]`` of all fields, on the device to compute on. A block may bring its
+            own points, as many and on the same device.
+        out_dim: Channels ``c``.
+        loss: What is minimised, over the points of a step.
     """
 
     config: FitConfig
     spec: ParamSpec
     coords: Tensor
+    out_dim: int
+    loss: LossConfig = MSE()
+
+    @property
+    def num_points(self) -> int:
+        """Points ``Q`` of a field."""
+        return len(self.coords)
+
+    @property
+    def num_sampled(self) -> int:
+        """Points ``q`` in one step's loss."""
+        return self.config.num_sampled(self.num_points)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a step sees only part of the points."""
+        return self.num_sampled < self.num_points
+
+    def sample(self, step: int) -> Tensor:
+        """Positions ``[q]`` of the points in the loss of a step, counted from 1; on the CPU.
+
+        A function of seed and step, the same for all fields.
+        """
+        order = permutation(self.config.seed, "fit/pixels", self.num_points, step)
+        return order[: self.num_sampled]
+
+    def rates(self) -> list[float]:
+        """Learning rate of every step."""
+        config = self.config
+        return config.schedule.rates(config.optimizer.learning_rate, config.num_steps)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Fields to fit at once.
+
+    Attributes:
+        start: Start rows ``[B, P]``; not changed.
+        targets: Normalised values ``[B, Q, c]``.
+        coords: Points ``[B, Q, d]`` where every field has its own; the problem's if None.
+    """
+
+    start: Tensor
+    targets: Tensor
+    coords: Tensor | None = None
 
 
 class Engine(Protocol):
     """Fits blocks of fields."""
 
     @property
-    def name(self) -> str:
-        """Recorded with the weights."""
+    def name(self) -> EngineName:
+        """How a configuration asks for it."""
+
+    @property
+    def signature(self) -> str:
+        """What decides how it rounds (device kind, library, instruction set); kept with weights."""
+
+    @property
+    def uses_threads(self) -> bool:
+        """Whether one call keeps several cores busy, with the same bits for any number of them."""
+
+    def why_not(self, problem: FitProblem) -> str | None:
+        """Say why this engine cannot solve the problem on this machine; None if it can."""
 
     def block_size(self, problem: FitProblem) -> int:
         """Fields per block: a rule of the problem alone, so that every run uses the same shapes."""
 
+    def prepare(self, problem: FitProblem) -> None:
+        """Compile what blocks of this problem need, or load it from the cache on disk."""
+
     def fit(
         self,
         problem: FitProblem,
-        start: Tensor,
-        targets: Tensor,
-        check_stop: Callable[[], None],
+        block: Block,
+        *,
+        threads: int = 1,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Fit one block.
 
         Args:
             problem: The common part.
-            start: Start rows ``[B, P]``; not changed.
-            targets: Normalised values ``[B, Q, c]``.
+            block: The fields; as many as ``block_size`` says, or any number where a comparison
+                needs it.
+            threads: Cores to use; the rows do not depend on it.
             check_stop: Called every few steps; raises to abandon the block.
 
         Returns:
             Rows ``[B, P]`` after exactly ``config.num_steps`` steps. A field whose numbers overflow
             keeps its non-finite weights; the others do not notice.
         """
+
+
+def losses(problem: FitProblem, block: Block, rows: Tensor) -> Tensor:
+    """Loss ``[B]`` of rows ``[B, P]`` over all points, whatever engine fitted them."""
+    field, spec = problem.config.field, problem.spec
+    coords = problem.coords if block.coords is None else block.coords
+
+    def loss(row: Tensor, points: Tensor, targets: Tensor) -> Tensor:
+        return problem.loss.value(field.apply(spec.unflatten(row), points), targets)
+
+    in_dims = (0, None if block.coords is None else 0, 0)
+    with torch.no_grad():
+        return torch.vmap(loss, in_dims=in_dims)(rows, coords, block.targets)

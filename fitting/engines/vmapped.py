@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from fitting.engines.base import FitProblem
-from nefbench.seeding import permutation
+from fitting.config import EngineName
+from fitting.engines.base import Block, FitProblem
 
 # By default MKL picks a kernel by the address of a matrix, so at odd widths a field's bits would
 # depend on its place in the block. MKL reads this at its first product: import before computing.
@@ -26,36 +26,47 @@ _STEPS_BETWEEN_CHECKS = 20
 class VmappedEngine:
     """Eager ``torch.func``: the reference that every faster engine is compared with."""
 
-    name = "vmapped"
+    name: EngineName = "vmapped"
+    signature = f"torch-{torch.__version__}"
+    uses_threads = False
+
+    def why_not(self, problem: FitProblem) -> str | None:
+        """Nothing is too much for it; see ``Engine.why_not``."""
+        del problem
+        return None
 
     def block_size(self, problem: FitProblem) -> int:
         """Return a power of two such that one hidden activation takes at most 1.8 MB on a CPU."""
-        points = problem.config.num_sampled(len(problem.coords))
-        per_field = 4 * points * problem.config.field.hidden_dim
+        per_field = 4 * problem.num_sampled * problem.config.field.hidden_dim
         fitting = _LIVE_BYTES[problem.coords.device.type] // per_field
         # At least two: a batch of one takes other library routines, which round differently.
         return min(_LARGEST_BLOCK, max(2, 1 << max(fitting, 1).bit_length() - 1))
 
+    def prepare(self, problem: FitProblem) -> None:
+        """Do nothing: there is nothing to compile."""
+
     def fit(
         self,
         problem: FitProblem,
-        start: Tensor,
-        targets: Tensor,
-        check_stop: Callable[[], None],
+        block: Block,
+        *,
+        threads: int = 1,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Fit one block; see ``Engine.fit``."""
-        config, optimizer = problem.config, problem.config.optimizer
-        rates = config.schedule.rates(optimizer.learning_rate, config.num_steps)
+        del threads  # one: the bits would depend on it
+        optimizer, start = problem.config.optimizer, block.start
         mask = problem.spec.trainable_mask()
         mask = None if mask is None else mask.to(start.device)
-        gradient_of = vmap(grad(_loss_of(problem)), in_dims=(0, None, 0))
+        in_dims = (0, None if block.coords is None else 0, 0)
+        gradient_of = vmap(grad(_loss_of(problem)), in_dims=in_dims)
         rows = start.clone()
         state = optimizer.start(rows)
         with torch.no_grad():
-            for step, rate in enumerate(rates, start=1):
+            for step, rate in enumerate(problem.rates(), start=1):
                 if step % _STEPS_BETWEEN_CHECKS == 0:
                     check_stop()
-                gradient = gradient_of(rows, *_sample(problem, targets, step))
+                gradient = gradient_of(rows, *_points(problem, block, step))
                 optimizer.update(rows, gradient, state, step, rate)
                 if mask is not None:  # undoes weight decay as well
                     torch.where(mask, rows, start, out=rows)
@@ -86,18 +97,17 @@ def reproducible_arithmetic() -> Iterator[None]:
 
 
 def _loss_of(problem: FitProblem) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def loss(row: Tensor, coords: Tensor, target: Tensor) -> Tensor:
+    def loss(row: Tensor, coords: Tensor, targets: Tensor) -> Tensor:
         values = problem.config.field.apply(problem.spec.unflatten(row), coords)
-        return (values - target).square().mean()
+        return problem.loss.value(values, targets)
 
     return loss
 
 
-def _sample(problem: FitProblem, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Return this step's coordinates ``[q, d]`` and targets ``[B, q, c]``."""
-    count = problem.config.num_sampled(len(problem.coords))
-    if count == len(problem.coords):
-        return problem.coords, targets
-    order = permutation(problem.config.seed, "fit/pixels", len(problem.coords), step)
-    chosen = order[:count].to(targets.device)
-    return problem.coords[chosen], targets[:, chosen]
+def _points(problem: FitProblem, block: Block, step: int) -> tuple[Tensor, Tensor]:
+    """Return this step's coordinates ``[q, d]`` or ``[B, q, d]`` and targets ``[B, q, c]``."""
+    coords = problem.coords if block.coords is None else block.coords
+    if not problem.is_sampled:
+        return coords, block.targets
+    chosen = problem.sample(step).to(coords.device)
+    return coords[..., chosen, :], block.targets[:, chosen]

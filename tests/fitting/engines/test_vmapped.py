@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fitting import SGD, AdamW, FitConfig, Random, Shared, WarmupCosine
-from fitting.engines import FitProblem, VmappedEngine, reproducible_arithmetic
+from fitting.engines import Block, FitProblem, VmappedEngine, reproducible_arithmetic
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
 from nefbench.seeding import permutation
@@ -29,7 +29,7 @@ def make_problem(
     config: FitConfig, *, grid_shape: tuple[int, ...] = (5, 4), channels: int = 1
 ) -> FitProblem:
     spec = config.field.spec(len(grid_shape), channels)
-    return FitProblem(config, spec, grid_coords(grid_shape))
+    return FitProblem(config, spec, grid_coords(grid_shape), channels)
 
 
 def start_of(problem: FitProblem, count: int) -> Tensor:
@@ -46,7 +46,7 @@ def targets_of(problem: FitProblem, count: int) -> Tensor:
 
 def fit(problem: FitProblem, start: Tensor, targets: Tensor) -> Tensor:
     with reproducible_arithmetic():
-        return VmappedEngine().fit(problem, start, targets, lambda: None)
+        return VmappedEngine().fit(problem, Block(start, targets))
 
 
 def chosen_points(problem: FitProblem, step: int) -> Tensor:
@@ -282,7 +282,9 @@ def test_a_request_to_stop_abandons_the_block() -> None:
 
     with pytest.raises(Interrupted, match="enough"):
         VmappedEngine().fit(
-            problem, start_of(problem, 2), targets_of(problem, 2), stop_at_the_third_call
+            problem,
+            Block(start_of(problem, 2), targets_of(problem, 2)),
+            check_stop=stop_at_the_third_call,
         )
 
 
