@@ -1,7 +1,7 @@
 """Signals to weights: fit one neural field per signal, thousands at a time."""
 
 from fitting.config import FitConfig
-from fitting.executors import Executor, Processes, Serial, parse_executor
+from fitting.executors import Automatic, Executor, Processes, Serial, parse_executor
 from fitting.fit import FitReport, fit_dataset, run_fit
 from fitting.inits import InitConfig, Random, Shared
 from fitting.optimizers import SGD, AdaBelief, Adam, AdamW, OptimizerConfig
@@ -12,6 +12,7 @@ __all__ = [
     "AdaBelief",
     "Adam",
     "AdamW",
+    "Automatic",
     "Constant",
     "Executor",
     "FitConfig",

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fitting.config import FitConfig
-from fitting.shard import Shard, fit_shard
+from fitting.engines import FitProblem, choose_engine
+from fitting.shard import Shard, fit_shard, problem_of
 from nefbench.errors import ConfigError, Interrupted, NefbenchError
 from nefbench.signals import Signals
 from nefbench.weights.parts import FieldRows
 
 _POLL_SECONDS = 0.2
+_WORK_WORTH_STARTING_WORKERS = 3e10
+"""Products of points and weights, some 10 s: workers take seconds to start."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class ShardJob:
     config: FitConfig
     device: str
     store: Callable[[Shard, FieldRows], Any]
+
+    @property
+    def problem(self) -> FitProblem:
+        """What all shards have in common."""
+        return problem_of(self.signals, self.config, self.device)
 
     def run(
         self,
@@ -125,6 +133,28 @@ class Processes:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class Automatic:
+    """This process where its engine keeps all cores busy, else a process per core where it pays."""
+
+    def run(
+        self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
+    ) -> Iterator[Any]:
+        """Yield what the chosen executor yields."""
+        return self.choose(job, shards).run(job, shards, on_fields)
+
+    def choose(self, job: ShardJob, shards: Sequence[Shard]) -> Executor:
+        """Return the executor for this work."""
+        problem, cores = job.problem, count_cores()
+        alone = choose_engine(job.config.engine, problem).uses_threads or job.device != "cpu"
+        num_fields = sum(shard.stop - shard.start for shard in shards)
+        per_step = problem.num_sampled * problem.spec.num_params
+        work = float(num_fields * job.config.num_steps * per_step)
+        if alone or cores == 1 or work < _WORK_WORTH_STARTING_WORKERS:
+            return Serial()
+        return Processes(cores)
+
+
 def count_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -133,16 +163,16 @@ def count_cores() -> int:
 
 
 def parse_executor(text: str) -> Executor:
-    """Read ``serial`` or ``processes:N``.
+    """Read ``auto``, ``serial`` or ``processes:N``.
 
     Raises:
         ConfigError: On anything else.
     """
-    if text == "serial":
-        return Serial()
+    if text in ("auto", "serial"):
+        return Automatic() if text == "auto" else Serial()
     match = re.fullmatch(r"processes:([1-9]\d*)", text)
     if match is None:
-        raise ConfigError(f"executor: expected 'serial' or 'processes:N' (got {text!r})")
+        raise ConfigError(f"executor: expected 'auto', 'serial' or 'processes:N' (got {text!r})")
     return Processes(int(match[1]))
 
 

@@ -1,12 +1,15 @@
 """Element-wise optimizers over a stack of flat rows: one update equals one update per field.
 
-Scalars that depend on the step (bias corrections, learning rate) are computed in float64 and reach
-the tensors as Python numbers: in float32, ``1 - beta_2 ** t`` would lose five digits at t = 1.
+Scalars that depend on the step (bias corrections, learning rate) are computed in float64 on the
+host: in float32, ``1 - beta_2 ** t`` would lose five digits at t = 1. They reach the tensors as
+Python numbers, or as 0-dim tensors where the update is compiled: a number would be built into the
+code, and every step be compiled anew.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
+Scalars = Sequence[float | Tensor]
 
 
 class Optimizer(Protocol):
@@ -26,8 +30,11 @@ class Optimizer(Protocol):
     def start(self, rows: Tensor) -> State:
         """Return the state before the first step."""
 
-    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
-        """Change ``rows`` and ``state`` in place; ``step`` counts from 1."""
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """Return what the update needs to know of a step, counted from 1, and its rate."""
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
+        """Change ``rows`` and ``state`` in place by one step with these scalars."""
 
 
 def _check_rate(learning_rate: float) -> None:
@@ -62,12 +69,17 @@ class Adam:
         _check_eps(self.eps)
 
     def start(self, rows: Tensor) -> State:
-        """First moment, second moment, scratch space."""
-        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+        """First moment, second moment."""
+        return torch.zeros_like(rows), torch.zeros_like(rows)
 
-    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """Rate and eps with the bias corrections folded in."""
+        return _corrected(step, rate, self.betas, self.eps)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
         """Apply ``w <- w - rate m^ / (sqrt(v^) + eps)`` with bias-corrected moments."""
-        _adam_update(rows, gradient, state, step, rate, self.betas, self.eps)
+        corrected_rate, corrected_eps = scalars
+        _adam_update(rows, gradient, state, self.betas, corrected_rate, corrected_eps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +103,18 @@ class AdamW:
             raise ValueError(f"expected weight_decay >= 0 (got {self.weight_decay})")
 
     def start(self, rows: Tensor) -> State:
-        """First moment, second moment, scratch space."""
-        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+        """First moment, second moment."""
+        return torch.zeros_like(rows), torch.zeros_like(rows)
 
-    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """Adam's scalars, then the factor that shrinks the weights."""
+        return *_corrected(step, rate, self.betas, self.eps), 1 - rate * self.weight_decay
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
         """Shrink the weights, then apply Adam's update."""
-        rows.mul_(1 - rate * self.weight_decay)
-        _adam_update(rows, gradient, state, step, rate, self.betas, self.eps)
+        corrected_rate, corrected_eps, shrinkage = scalars
+        rows.mul_(shrinkage)
+        _adam_update(rows, gradient, state, self.betas, corrected_rate, corrected_eps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,12 +134,19 @@ class SGD:
         """Velocity."""
         return (torch.zeros_like(rows),)
 
-    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
-        """Apply one step."""
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """The rate."""
         del step
-        (velocity,) = state
+        return (rate,)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
+        """Apply one step."""
+        (velocity,), (rate,) = state, scalars
         velocity.mul_(self.momentum).add_(gradient)
-        rows.add_(velocity, alpha=-rate)
+        if isinstance(rate, Tensor):
+            rows.sub_(rate * velocity)
+        else:
+            rows.add_(velocity, alpha=-rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,49 +168,56 @@ class AdaBelief:
         _check_eps(self.eps)
 
     def start(self, rows: Tensor) -> State:
-        """First moment, squared surprise, scratch space."""
-        return torch.zeros_like(rows), torch.zeros_like(rows), torch.empty_like(rows)
+        """First moment, squared surprise."""
+        return torch.zeros_like(rows), torch.zeros_like(rows)
 
-    def update(self, rows: Tensor, gradient: Tensor, state: State, step: int, rate: float) -> None:
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """Rate and eps with the bias corrections folded in."""
+        return _corrected(step, rate, self.betas, self.eps)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
         """Apply ``w <- w - rate m^ / (sqrt(s^) + eps)``."""
-        mean, surprise, scratch = state
+        mean, surprise = state
         beta1, beta2 = self.betas
+        corrected_rate, corrected_eps = scalars
         mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
-        torch.sub(gradient, mean, out=scratch)
-        surprise.mul_(beta2).addcmul_(scratch, scratch, value=1 - beta2).add_(self.eps)
-        _descend(rows, mean, surprise, scratch, step, rate, self.betas, self.eps)
+        difference = gradient - mean
+        surprise.mul_(beta2).addcmul_(difference, difference, value=1 - beta2).add_(self.eps)
+        _descend(rows, mean, surprise, corrected_rate, corrected_eps)
 
 
 OptimizerConfig = Adam | AdamW | SGD | AdaBelief
 """Every optimizer that can be named in a configuration."""
 
 
+def _corrected(
+    step: int, rate: float, betas: tuple[float, float], eps: float
+) -> tuple[float, float]:
+    """Fold the bias corrections ``1 - beta ** t`` of both moments into the rate and eps."""
+    root = math.sqrt(1 - betas[1] ** step)
+    return rate * root / (1 - betas[0] ** step), eps * root
+
+
 def _adam_update(
     rows: Tensor,
     gradient: Tensor,
     state: State,
-    step: int,
-    rate: float,
     betas: tuple[float, float],
-    eps: float,
+    rate: float | Tensor,
+    eps: float | Tensor,
 ) -> None:
-    mean, square, scratch = state
+    mean, square = state
     mean.mul_(betas[0]).add_(gradient, alpha=1 - betas[0])
     square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-    _descend(rows, mean, square, scratch, step, rate, betas, eps)
+    _descend(rows, mean, square, rate, eps)
 
 
 def _descend(
-    rows: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    scratch: Tensor,
-    step: int,
-    rate: float,
-    betas: tuple[float, float],
-    eps: float,
+    rows: Tensor, mean: Tensor, square: Tensor, rate: float | Tensor, eps: float | Tensor
 ) -> None:
-    """Step along the bias-corrected moments, corrections folded into two scalars."""
-    root = math.sqrt(1 - betas[1] ** step)
-    torch.sqrt(square, out=scratch).add_(eps * root)
-    rows.addcdiv_(mean, scratch, value=-rate * root / (1 - betas[0] ** step))
+    """Step along raw moments; ``rate`` and ``eps`` hold the bias corrections."""
+    divisor = square.sqrt().add_(eps)
+    if isinstance(rate, Tensor):  # the product below, which takes no tensor as its factor
+        rows.sub_(rate * mean / divisor)
+    else:
+        rows.addcdiv_(mean, divisor, value=-rate)

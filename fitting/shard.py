@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from fitting.config import FitConfig
-from fitting.engines import (
-    Block,
-    FitProblem,
-    choose_engine,
-    losses,
-    reproducible_arithmetic,
-)
+from fitting.engines import Block, FitProblem, choose_engine, reproducible_arithmetic
 from nefbench.fields import evaluate
 from nefbench.metrics import mse, psnr, ssim
 from nefbench.signals import Signals
@@ -117,9 +111,10 @@ def _fit_block(
     targets = _padded(signals.targets(positions), size).to(device)
     block = Block(_padded(drawn, size).to(device), targets)
     rows = fit(block)
-    first_loss, loss = losses(problem, block, block.start), losses(problem, block, rows)
     with torch.no_grad():
+        first_values = evaluate(config.field, problem.spec, block.start, problem.coords)
         values = evaluate(config.field, problem.spec, rows, problem.coords)
+        first_loss, loss = (problem.loss.value(v, targets) for v in (first_values, values))
         quality = _quality(signals, targets, values)
     diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     count = len(positions)

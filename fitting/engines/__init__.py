@@ -1,7 +1,8 @@
 """Engines: interchangeable implementations of one fitting problem."""
 
-from fitting.engines.base import Block, Engine, FitProblem, losses
+from fitting.engines.base import Block, Engine, FitProblem
 from fitting.engines.choice import ENGINES, choose_engine
+from fitting.engines.fused import FusedEngine
 from fitting.engines.vmapped import VmappedEngine, reproducible_arithmetic
 
 __all__ = [
@@ -9,8 +10,8 @@ __all__ = [
     "Block",
     "Engine",
     "FitProblem",
+    "FusedEngine",
     "VmappedEngine",
     "choose_engine",
-    "losses",
     "reproducible_arithmetic",
 ]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from fitting.config import EngineName, FitConfig
@@ -82,6 +81,10 @@ class Block:
     coords: Tensor | None = None
 
 
+class Missing(str):
+    """Why an engine cannot be used here: something could be installed."""
+
+
 class Engine(Protocol):
     """Fits blocks of fields."""
 
@@ -98,7 +101,10 @@ class Engine(Protocol):
         """Whether one call keeps several cores busy, with the same bits for any number of them."""
 
     def why_not(self, problem: FitProblem) -> str | None:
-        """Say why this engine cannot solve the problem on this machine; None if it can."""
+        """Say why this engine cannot solve the problem on this machine; None if it can.
+
+        The answer is ``Missing`` where installing something would change it.
+        """
 
     def block_size(self, problem: FitProblem) -> int:
         """Fields per block: a rule of the problem alone, so that every run uses the same shapes."""
@@ -127,16 +133,3 @@ class Engine(Protocol):
             Rows ``[B, P]`` after exactly ``config.num_steps`` steps. A field whose numbers overflow
             keeps its non-finite weights; the others do not notice.
         """
-
-
-def losses(problem: FitProblem, block: Block, rows: Tensor) -> Tensor:
-    """Loss ``[B]`` of rows ``[B, P]`` over all points, whatever engine fitted them."""
-    field, spec = problem.config.field, problem.spec
-    coords = problem.coords if block.coords is None else block.coords
-
-    def loss(row: Tensor, points: Tensor, targets: Tensor) -> Tensor:
-        return problem.loss.value(field.apply(spec.unflatten(row), points), targets)
-
-    in_dims = (0, None if block.coords is None else 0, 0)
-    with torch.no_grad():
-        return torch.vmap(loss, in_dims=in_dims)(rows, coords, block.targets)

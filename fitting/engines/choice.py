@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+
 from fitting.config import EngineName
-from fitting.engines.base import Engine, FitProblem
+from fitting.engines.base import Engine, FitProblem, Missing
+from fitting.engines.compiled import CompiledEngine
+from fitting.engines.fused import FusedEngine
 from fitting.engines.vmapped import VmappedEngine
 from nefbench.errors import ConfigError
 
-ENGINES: tuple[Engine, ...] = (VmappedEngine(),)
+logger = logging.getLogger(__name__)
+
+ENGINES: tuple[Engine, ...] = (FusedEngine(), CompiledEngine(), VmappedEngine())
 """Every engine, the fastest first."""
 
 
 def choose_engine(kind: EngineName, problem: FitProblem) -> Engine:
     """Return the engine of that name, or with ``auto`` the fastest that can solve the problem.
 
+    Where ``auto`` passes over an engine for want of something to install, it says so once.
+
     Raises:
         ConfigError: If the engine asked for cannot solve the problem on this machine.
     """
-    refusals = {engine.name: engine.why_not(problem) for engine in ENGINES}
+    refusals = []
     for engine in ENGINES:
-        if kind in (engine.name, "auto") and refusals[engine.name] is None:
+        if kind not in (engine.name, "auto"):
+            continue
+        refusal = engine.why_not(problem)
+        if refusal is None:
             return engine
-    raise ConfigError(f"engine {kind}: {refusals[kind]}; engine = 'auto' takes one that can")
+        refusals.append(refusal)
+        if kind == "auto" and isinstance(refusal, Missing):
+            _report(engine.name, refusal)
+    reasons = "; ".join(refusals)
+    raise ConfigError(f"engine {kind}: {reasons}; engine = 'auto' takes one that can")
+
+
+@functools.cache
+def _report(name: str, refusal: str) -> None:
+    """Say once per process why fits take longer than they might."""
+    logger.warning("the %s engine is passed over: %s", name, refusal)

@@ -12,6 +12,9 @@ from torch.func import grad, vmap
 
 from fitting.config import EngineName
 from fitting.engines.base import Block, FitProblem
+from fitting.losses import LossConfig
+from nefbench.fields import FieldConfig
+from nefbench.spec import ParamSpec
 
 # By default MKL picks a kernel by the address of a matrix, so at odd widths a field's bits would
 # depend on its place in the block. MKL reads this at its first product: import before computing.
@@ -59,15 +62,16 @@ class VmappedEngine:
         mask = problem.spec.trainable_mask()
         mask = None if mask is None else mask.to(start.device)
         in_dims = (0, None if block.coords is None else 0, 0)
-        gradient_of = vmap(grad(_loss_of(problem)), in_dims=in_dims)
+        loss = loss_of(problem.config.field, problem.spec, problem.loss)
+        gradient_of = vmap(grad(loss), in_dims=in_dims)
         rows = start.clone()
         state = optimizer.start(rows)
         with torch.no_grad():
             for step, rate in enumerate(problem.rates(), start=1):
                 if step % _STEPS_BETWEEN_CHECKS == 0:
                     check_stop()
-                gradient = gradient_of(rows, *_points(problem, block, step))
-                optimizer.update(rows, gradient, state, step, rate)
+                gradient = gradient_of(rows, *step_points(problem, block, step))
+                optimizer.update(rows, gradient, state, optimizer.scalars(step, rate))
                 if mask is not None:  # undoes weight decay as well
                     torch.where(mask, rows, start, out=rows)
         return rows
@@ -85,6 +89,7 @@ def reproducible_arithmetic() -> Iterator[None]:
     threads = torch.get_num_threads()
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     allowed = products.allow_tf32, convolutions.allow_tf32
+    flushed = bool(torch.tensor([2e-39]).mul(0.5).eq(0))
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     products.allow_tf32 = convolutions.allow_tf32 = False
@@ -92,22 +97,25 @@ def reproducible_arithmetic() -> Iterator[None]:
         yield
     finally:
         products.allow_tf32, convolutions.allow_tf32 = allowed
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)
         torch.set_num_threads(threads)
 
 
-def _loss_of(problem: FitProblem) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def loss(row: Tensor, coords: Tensor, targets: Tensor) -> Tensor:
-        values = problem.config.field.apply(problem.spec.unflatten(row), coords)
-        return problem.loss.value(values, targets)
+def loss_of(
+    field: FieldConfig, spec: ParamSpec, loss: LossConfig
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return one field's loss as a function of its row ``[P]``, points and targets."""
 
-    return loss
+    def loss_of_row(row: Tensor, coords: Tensor, targets: Tensor) -> Tensor:
+        return loss.value(field.apply(spec.unflatten(row), coords), targets)
+
+    return loss_of_row
 
 
-def _points(problem: FitProblem, block: Block, step: int) -> tuple[Tensor, Tensor]:
+def step_points(problem: FitProblem, block: Block, step: int) -> tuple[Tensor, Tensor]:
     """Return this step's coordinates ``[q, d]`` or ``[B, q, d]`` and targets ``[B, q, c]``."""
     coords = problem.coords if block.coords is None else block.coords
     if not problem.is_sampled:
         return coords, block.targets
     chosen = problem.sample(step).to(coords.device)
-    return coords[..., chosen, :], block.targets[:, chosen]
+    return coords.index_select(-2, chosen), block.targets.index_select(1, chosen)

@@ -185,22 +185,6 @@ class _Lines:
         say(f"{what}: {done}/{total} {self._unit}, {rate:,.0f}/s, {left:,.0f} s left")
 
 
-def choose_executor(text: str, work: float) -> Any:
-    """Read ``--executor``; ``auto`` takes one process per core where that pays.
-
-    Args:
-        text: ``auto``, ``serial`` or ``processes:N``.
-        work: Point-weight products of the whole fit, about its multiply-adds.
-    """
-    from fitting import Processes, Serial, parse_executor
-
-    if text != "auto":
-        return parse_executor(text)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Starting workers takes seconds; below about 10 s of work one process is as quick.
-    return Processes(cores) if cores and cores > 1 and work > 3e10 else Serial()
-
-
 def check_device(device: str) -> str:
     """Return the device if this machine has it."""
     import torch

@@ -12,9 +12,6 @@ from nefbench.cli import console
 if TYPE_CHECKING:
     from studies.demo import DemoReport
 
-_WORK = 1e12
-"""Enough for worker processes to pay."""
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
@@ -29,10 +26,11 @@ def demo(
 
 
 def _demo(out: Path, executor: str, as_json: bool, quiet: bool) -> None:
+    from fitting import parse_executor
     from nefbench.config import config_to_mapping
     from studies.demo import run_demo
 
-    runner = console.choose_executor(executor, _WORK)
+    runner = parse_executor(executor)
     with console.progress("", quiet=quiet or as_json) as report_progress:
         report = run_demo(out, executor=runner, on_progress=report_progress)
     if as_json:

@@ -57,7 +57,7 @@ def _fit(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from fitting import run_fit
+    from fitting import parse_executor, run_fit
 
     quiet = quiet or as_json
     chosen = _parse_range(only)
@@ -67,8 +67,7 @@ def _fit(
         folder, signals, config = _described(source, overrides, seed, config_name, out)
     console.check_device(device)
     num_params = config.field.spec(signals.coords.shape[1], signals.num_channels).num_params
-    work = len(signals) * config.num_steps * config.num_sampled(signals.num_points) * num_params
-    runner = console.choose_executor("serial" if device != "cpu" else executor, work)
+    runner = parse_executor(executor)
     announced = False
     with console.progress("fields", quiet=quiet) as report_progress:
 
@@ -166,7 +165,8 @@ def _print_report(report: FitReport) -> None:
     if report.num_fitted:
         done = (
             f"{console.count_text(report.num_fitted, 'field')} in {report.seconds:.1f} s, "
-            f"{report.fields_per_s:,.1f} fields/s, {report.field_steps_per_s:,.0f} field-steps/s"
+            f"{report.fields_per_s:,.1f} fields/s, {report.field_steps_per_s:,.0f} field-steps/s; "
+            f"engine {entry.engine}, ready in {report.prepare_seconds:.1f} s"
         )
     known = f"; {already:,} were there already" if already else ""
     console.print_line(f"wrote    {dataset.folder} ({dataset.name}): {done}{known}")
@@ -218,5 +218,6 @@ def _as_json(report: FitReport) -> dict[str, Any]:
         "fields_per_s": report.fields_per_s,
         "field_steps_per_s": report.field_steps_per_s,
         "engine": entry.engine,
+        "prepare_seconds": report.prepare_seconds,
         "summary": config_to_mapping(entry)["summary"],
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fitting import FitConfig, Processes, Serial, parse_executor, run_fit
+from fitting import Automatic, FitConfig, Processes, Serial, parse_executor, run_fit
 from fitting.executors import ShardJob
 from fitting.shard import Shard, fit_shard
 from nefbench.errors import ConfigError, NefbenchError, SignalError
@@ -43,7 +43,8 @@ def no_worker_stays_behind() -> Iterator[None]:
 # Names
 
 
-def test_executors_are_named_serial_or_processes_with_a_count() -> None:
+def test_executors_are_named_auto_serial_or_processes_with_a_count() -> None:
+    assert parse_executor("auto") == Automatic()
     assert parse_executor("serial") == Serial()
     assert parse_executor("processes:1") == Processes(1)
     assert parse_executor("processes:16") == Processes(16)
@@ -55,9 +56,27 @@ def test_executors_are_named_serial_or_processes_with_a_count() -> None:
      "processes: 2", "processes:2 ", "processes:2\n", "processes:02", "threads:2"],
 )  # fmt: skip
 def test_any_other_name_is_refused_with_the_choice(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"expected 'serial' or 'processes:N'") as caught:
+    with pytest.raises(ConfigError, match=r"expected 'auto', 'serial' or 'processes:N'") as caught:
         parse_executor(text)
     assert repr(text) in str(caught.value)
+
+
+def chosen_for(config: FitConfig) -> object:
+    job = dataclasses.replace(make_job(make_signals()), config=config)
+    return Automatic().choose(job, [Shard("train", 0, 5)])
+
+
+def test_an_engine_that_uses_all_cores_needs_no_worker_processes() -> None:
+    assert chosen_for(dataclasses.replace(CONFIG, num_steps=10**9, engine="fused")) == Serial()
+
+
+def test_an_engine_for_one_core_gets_one_process_per_core_if_there_is_much_to_do() -> None:
+    cores = len(os.sched_getaffinity(0))
+    many = Processes(cores) if cores > 1 else Serial()
+
+    # 5 fields x 20 points x 37 weights: 3,700 products per step.
+    assert chosen_for(dataclasses.replace(CONFIG, num_steps=10**7, engine="vmapped")) == many
+    assert chosen_for(dataclasses.replace(CONFIG, num_steps=10**6, engine="vmapped")) == Serial()
 
 
 # In this process

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fitting import SGD, Adam, FitConfig, Processes, Random, fit_dataset, run_fit
+from fitting.engines import FusedEngine
 from fitting.shard import Shard, fit_shard
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted, SignalError
 from nefbench.fields import MLP, Siren
@@ -114,7 +115,8 @@ def test_the_manifest_records_how_the_rows_were_made(tmp_path: Path) -> None:
     assert entry.signals.fingerprint == signals.fingerprint
     assert (entry.signals.mean, entry.signals.std) == (signals.mean, signals.std)
     assert entry.signals.class_names == ("0", "1", "2")
-    assert entry.engine == f"vmapped cpu torch-{torch.__version__}"
+    assert entry.engine == f"fused cpu {FusedEngine().signature}"
+    assert "engine" not in entry.fit, "two engines give the same fields up to rounding"
     assert entry.generator == "philox4x32-10"
     assert entry.metrics == ("psnr_db", "mse", "ssim")
     assert [f"{part.start}:{part.stop}" for part in entry.parts] == PARTS

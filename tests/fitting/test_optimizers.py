@@ -31,7 +31,7 @@ def fit(optimizer: OptimizerConfig, rates: Iterable[float]) -> Tensor:
     rows = start[None].clone()
     state = optimizer.start(rows)
     for step, rate in enumerate(rates, start=1):
-        optimizer.update(rows, gradient(rows, step), state, step, rate)
+        optimizer.update(rows, gradient(rows, step), state, optimizer.scalars(step, rate))
     return rows[0]
 
 
@@ -106,7 +106,8 @@ def test_the_first_step_of_adam_is_the_learning_rate_along_the_sign() -> None:
     rows = torch.tensor([[1.0, 1.0, 1.0]])
     optimizer = Adam()
 
-    optimizer.update(rows, torch.tensor([[5.0, -1e-3, 0.0]]), optimizer.start(rows), 1, 0.25)
+    gradient = torch.tensor([[5.0, -1e-3, 0.0]])
+    optimizer.update(rows, gradient, optimizer.start(rows), optimizer.scalars(1, 0.25))
 
     # m^ = g and v^ = g^2: every step is 0.25 g / |g|, up to eps = 1e-8.
     torch.testing.assert_close(rows, torch.tensor([[0.75, 1.25, 1.0]]), rtol=0, atol=1e-5)
@@ -118,7 +119,7 @@ def test_momentum_adds_up_as_worked_out_by_hand() -> None:
     state = optimizer.start(rows)
 
     for step in (1, 2, 3):
-        optimizer.update(rows, torch.ones(1, 1), state, step, 0.1)
+        optimizer.update(rows, torch.ones(1, 1), state, optimizer.scalars(step, 0.1))
 
     # Velocities 1, 1.5, 1.75; their sum times 0.1.
     torch.testing.assert_close(rows, torch.tensor([[-0.425]]))
@@ -128,7 +129,7 @@ def test_weight_decay_shrinks_a_weight_without_gradient() -> None:
     rows = torch.full((1, 2), 2.0)
     optimizer = AdamW(weight_decay=0.5)
 
-    optimizer.update(rows, torch.zeros(1, 2), optimizer.start(rows), 1, 0.1)
+    optimizer.update(rows, torch.zeros(1, 2), optimizer.start(rows), optimizer.scalars(1, 0.1))
 
     torch.testing.assert_close(rows, torch.full((1, 2), 1.9))  # 2 (1 - 0.1 x 0.5)
 
@@ -145,7 +146,8 @@ def test_a_stack_of_fields_moves_bit_for_bit_as_each_would_alone(
         rows = start[which].clone()
         state = optimizer.start(rows)
         for step in range(10):
-            optimizer.update(rows, gradients[step, which], state, step + 1, 1e-2)
+            scalars = optimizer.scalars(step + 1, 1e-2)
+            optimizer.update(rows, gradients[step, which], state, scalars)
         return rows
 
     together = run(slice(None))
@@ -158,7 +160,7 @@ def test_a_stack_of_fields_moves_bit_for_bit_as_each_would_alone(
 def test_an_update_leaves_the_gradient_alone(optimizer: OptimizerConfig) -> None:
     rows, gradient = torch.zeros(2, 3), torch.full((2, 3), 0.5)
 
-    optimizer.update(rows, gradient, optimizer.start(rows), 1, 0.1)
+    optimizer.update(rows, gradient, optimizer.start(rows), optimizer.scalars(1, 0.1))
 
     assert torch.equal(gradient, torch.full((2, 3), 0.5))
     assert (rows < 0).all()

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fitting import Processes, Serial
 from nefbench.cli import console
 from nefbench.errors import ConfigError, Interrupted
 
@@ -184,30 +183,6 @@ def test_progress_on_a_terminal_is_a_bar_with_counts_on_stderr(
     assert "30/40" in shown
     assert "nothing to do" not in shown
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "work", "expected"),
-    [
-        ("serial", 1e15, Serial()),
-        ("processes:3", 1.0, Processes(3)),
-        ("auto", 1e6, Serial()),
-    ],
-)
-def test_an_executor_is_chosen_by_name(text: str, work: float, expected: object) -> None:
-    assert console.choose_executor(text, work) == expected
-
-
-def test_much_work_goes_to_one_process_per_core() -> None:
-    cores = len(os.sched_getaffinity(0))
-
-    assert console.choose_executor("auto", 1e15) == (Processes(cores) if cores > 1 else Serial())
-
-
-@pytest.mark.parametrize("text", ["", "parallel", "processes", "processes:0", "processes:-1"])
-def test_an_unknown_executor_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="executor: expected"):
-        console.choose_executor(text, 1.0)
 
 
 def test_the_processor_is_always_there() -> None:

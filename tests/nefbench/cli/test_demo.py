@@ -80,5 +80,5 @@ def test_other_fits_in_the_target_are_kept(nefbench: Any, tiny_settings: list[st
 def test_an_unknown_executor_is_refused(nefbench: Any, tmp_path: Path) -> None:
     error = nefbench("demo", "--executor", "nonsense").error
 
-    assert error == "executor: expected 'serial' or 'processes:N' (got 'nonsense')"
+    assert error == "executor: expected 'auto', 'serial' or 'processes:N' (got 'nonsense')"
     assert list(tmp_path.iterdir()) == []

@@ -54,7 +54,7 @@ def test_a_preset_is_fitted_into_the_folder_asked_for(fit: Any) -> None:
     first, name, header, *rows, last = outcome.out.splitlines()
     assert re.fullmatch(
         r"wrote    d \(siren-h2-shared\): 40 fields in [\d.]+ s, [\d.,]+ fields/s, "
-        r"[\d.,]+ field-steps/s",
+        r"[\d.,]+ field-steps/s; engine fused cpu llvmlite-.+, ready in [\d.]+ s",
         first,
     )
     assert name.strip() == "siren-h2-shared"
@@ -389,7 +389,7 @@ def test_a_damaged_record_is_not_overwritten(fit: Any, tiny: Path) -> None:
         (["digits-siren", "--only", "0:5:9"], "--only: expected A:B with A < B"),
         (["digits-siren", "--only", "0:7"], "--only 0:7 is not a union of parts; the parts are 0:"),
         (["digits-siren", "--device", "nonsense"], "--device: expected cpu, cuda or cuda:N"),
-        (["digits-siren", "--executor", "nonsense"], "executor: expected 'serial' or"),
+        (["digits-siren", "--executor", "nonsense"], "executor: expected 'auto', 'serial' or"),
         (["digits-siren", "--config", "a"], "--config goes with a folder to continue"),
     ],
 )  # fmt: skip
