@@ -133,6 +133,11 @@ class Emitter:
         """Vectors of a row of ``size`` floats."""
         return chunk_sizes(size, self.machine.lanes)
 
+    @staticmethod
+    def width_of(row: Row) -> int:
+        """Floats of a row."""
+        return sum(vector.type.count for vector in row)
+
     def load(self, base: Value, offset: Index, size: int) -> Row:
         """Read a row."""
         row, start = [], 0

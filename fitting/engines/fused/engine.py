@@ -21,7 +21,6 @@ from fitting.optimizers import SGD
 from nefbench.fields import MLP, FourierNet, RFFNet, Siren
 
 _FAMILIES = (Siren, RFFNet, FourierNet, MLP)
-_LARGEST_WIDTH = 512
 _BLOCK_WORK = 1e11
 """Multiply-adds of a block, about a second: how often progress is reported."""
 _LAUNCH_WORK = 5e9
@@ -53,8 +52,6 @@ class FusedEngine:
             return f"it computes on the CPU, not on {problem.coords.device.type}"
         if not isinstance(config.field, _FAMILIES):
             return f"it has no kernel for {config.field.kind}"
-        if config.field.hidden_dim > _LARGEST_WIDTH:
-            return f"width {config.field.hidden_dim} is above {_LARGEST_WIDTH}"
         if not isinstance(config.optimizer, SGD) and config.optimizer.eps == 0:
             return "eps = 0 divides by zero in padded weights"
         if find_spec("llvmlite") is None:

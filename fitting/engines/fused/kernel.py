@@ -37,6 +37,9 @@ NAME = "fit"
 NUM_POINTERS = 8
 _CACHE_BYTES = 32 * 1024
 """For the buffers of a tile: about what first caches hold."""
+_SMALLEST_TILE = 32
+"""Rows at least, where there are as many points: wide kernels come from the second cache, and this
+many points share one reading of them."""
 _LARGEST_TILE = 64
 
 
@@ -67,8 +70,8 @@ class Program:
     @property
     def tile_rows(self) -> int:
         """Points per tile: the size that fits the cache and wastes fewest points."""
-        per_point = 4 * sum(sum(buffer.parts) for buffer in self.network.buffers)
-        largest = max(tiles.ROWS, min(_LARGEST_TILE, _CACHE_BYTES // per_point))
+        per_point = 4 * sum(buffer.width for buffer in self.network.buffers)
+        largest = max(_SMALLEST_TILE, min(_LARGEST_TILE, _CACHE_BYTES // per_point))
         sizes = range(tiles.ROWS, largest + 1, tiles.ROWS)
         return min(sizes, key=lambda size: (padded(self.num_points, size), -size))
 
@@ -101,7 +104,7 @@ class _Scratch:
             segment.offset: self._reserve(segment.size) for segment in network.transposed
         }
         self.buffers = {
-            buffer.name: self._reserve(rows * sum(buffer.parts)) for buffer in network.buffers
+            buffer.name: self._reserve(rows * buffer.width) for buffer in network.buffers
         }
         self.values = self._reserve(rows * program.out_dim)
         self.totals = self._reserve(rows * program.out_dim)
@@ -124,39 +127,37 @@ class _Memory:
         self._scratch = scratch
         self._rows = program.tile_rows
         self._channels = program.out_dim
-        self.coords = self._scratch_matrix(self._places.coords, (program.in_dim,))
-        self.delta = self._scratch_matrix(self._places.values, (program.out_dim,))
-        self.gathered_targets = self._scratch_matrix(self._places.targets, (program.out_dim,))
-        self.totals = self._scratch_matrix(self._places.totals, (program.out_dim,))
+        self.coords = self._scratch_matrix(self._places.coords, program.in_dim)
+        self.delta = self._scratch_matrix(self._places.values, program.out_dim)
+        self.gathered_targets = self._scratch_matrix(self._places.targets, program.out_dim)
+        self.totals = self._scratch_matrix(self._places.totals, program.out_dim)
 
-    def _scratch_matrix(self, offset: int, parts: tuple[int, ...]) -> Matrix:
-        base = self.e.at(self._scratch, offset)
-        return Matrix(base, self._rows, parts, sum(parts))
+    def _scratch_matrix(self, offset: int, width: int) -> Matrix:
+        return Matrix(self.e.at(self._scratch, offset), self._rows, width, width)
 
     def buffer(self, buffer: Buffer) -> Matrix:
-        return self._scratch_matrix(self._places.buffers[buffer.name], buffer.parts)
+        return self._scratch_matrix(self._places.buffers[buffer.name], buffer.width)
 
     def stored(self, segment: Segment) -> Matrix:
         """Weights as they are."""
         base = self.e.at(self._weights, segment.offset)
-        return Matrix(base, segment.num_rows, (segment.row_size,), segment.row_size)
+        return Matrix(base, segment.num_rows, segment.row_size, segment.row_size)
 
     def scaled(self, segment: Segment) -> Matrix:
         """The copy of the weights times ``forward_scale``."""
         base = self.e.at(self._scratch, self._places.scaled + segment.offset)
-        return Matrix(base, segment.num_rows, (segment.row_size,), segment.row_size)
+        return Matrix(base, segment.num_rows, segment.row_size, segment.row_size)
 
-    def weights(self, segment: Segment, parts: tuple[int, ...] = ()) -> Matrix:
-        matrix = self.stored(segment) if segment.forward_scale == 1 else self.scaled(segment)
-        return Matrix(matrix.base, matrix.num_rows, parts or matrix.parts, matrix.stride)
+    def weights(self, segment: Segment) -> Matrix:
+        return self.stored(segment) if segment.forward_scale == 1 else self.scaled(segment)
 
-    def transposed(self, segment: Segment, parts: tuple[int, ...] = ()) -> Matrix:
+    def transposed(self, segment: Segment) -> Matrix:
         base = self.e.at(self._scratch, self._places.transposed[segment.offset])
-        return Matrix(base, segment.row_size, parts or (segment.num_rows,), segment.num_rows)
+        return Matrix(base, segment.row_size, segment.num_rows, segment.num_rows)
 
     def gradient(self, segment: Segment) -> Matrix:
         base = self.e.at(self._scratch, self._places.gradients + segment.offset)
-        return Matrix(base, segment.num_rows, (segment.row_size,), segment.row_size)
+        return Matrix(base, segment.num_rows, segment.row_size, segment.row_size)
 
 
 def emit(program: Program, machine: Machine, triple: str) -> ir.Module:
@@ -182,7 +183,7 @@ def emit(program: Program, machine: Machine, triple: str) -> ir.Module:
             else:
                 tile_targets = e.at(targets, e.multiply(first, program.out_dim))
                 base = e.at(coords, e.multiply(first, program.in_dim))
-                memory.coords = Matrix(base, rows, (program.in_dim,), program.in_dim)
+                memory.coords = Matrix(base, rows, program.in_dim, program.in_dim)
             tile_factors = e.at(factors, e.multiply(first, program.out_dim))
             program.network.forward(memory)
             _differentiate_loss(program, memory, tile_targets, tile_factors)

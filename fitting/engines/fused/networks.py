@@ -8,14 +8,21 @@ sums of sines are computed in half-turns, so the stored kernels enter with ``for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from fitting.engines.fused.emitter import Emitter, Index, Row, Value
 from fitting.engines.fused.functions import sine_and_cosine
 from fitting.engines.fused.layout import Layout, Segment, padded
-from fitting.engines.fused.tiles import Matrix, dense, load_row, outer, store_row
+from fitting.engines.fused.tiles import (
+    Finish,
+    Matrix,
+    columns,
+    dense,
+    load_row,
+    outer,
+    store_row,
+)
 from nefbench.fields import MLP, FieldConfig, FourierNet, RFFNet, Siren
 from nefbench.spec import ParamSpec
 
@@ -39,11 +46,11 @@ class Buffer:
 
     Attributes:
         name: Unique.
-        parts: Floats per point, in groups that are vectorised by themselves.
+        width: Floats per point.
     """
 
     name: str
-    parts: tuple[int, ...]
+    width: int
 
 
 class Memory(Protocol):
@@ -56,10 +63,10 @@ class Memory(Protocol):
     def buffer(self, buffer: Buffer) -> Matrix:
         """Storage of a layer, one row per point."""
 
-    def weights(self, segment: Segment, parts: tuple[int, ...] = ()) -> Matrix:
+    def weights(self, segment: Segment) -> Matrix:
         """Weights times ``forward_scale``."""
 
-    def transposed(self, segment: Segment, parts: tuple[int, ...] = ()) -> Matrix:
+    def transposed(self, segment: Segment) -> Matrix:
         """Weights times ``gradient_scale``, one row per output."""
 
     def gradient(self, segment: Segment) -> Matrix:
@@ -113,7 +120,7 @@ class _Siren:
             for i in range(field.num_layers - 1)
         ]
         self.output = _output(self.layout, "output_linear")
-        width = (padded(field.hidden_dim),)
+        width = padded(field.hidden_dim)
         self.sines = [Buffer(f"sine{i}", width) for i in range(len(self.layers))]
         self.cosines = [Buffer(f"cosine{i}", width) for i in range(len(self.layers))]
         self.buffers = (*self.sines, *self.cosines)
@@ -145,7 +152,7 @@ class _ReLULayers:
 
     def __init__(self, layers: list[Linear], width: int) -> None:
         self.layers = layers
-        self.buffers = [Buffer(f"relu{i}", (width,)) for i in range(len(layers))]
+        self.buffers = [Buffer(f"relu{i}", width) for i in range(len(layers))]
 
     def forward(self, memory: Memory, inputs: Matrix) -> None:
         for layer, buffer in zip(self.layers, self.buffers, strict=True):
@@ -187,7 +194,8 @@ class _MLP:
 class _RFFNet:
     def __init__(self, field: RFFNet, spec: ParamSpec) -> None:
         self.layout = Layout(spec)
-        half = padded(field.hidden_dim // 2)
+        self.num_frequencies = field.hidden_dim // 2
+        self.half = padded(self.num_frequencies)
         factor = field.std if field.preset == "paper" else 2 * math.pi * field.std
         self.encoding = self.layout.matrix(
             "encoding.coefficients.kernel", forward_scale=factor / math.pi, gradient_scale=factor
@@ -198,8 +206,7 @@ class _RFFNet:
         ]
         self.output = _output(self.layout, "linear_final")
         self.relu = _ReLULayers(layers, padded(field.hidden_dim))
-        self.waves = Buffer("waves", (half, half))
-        self.num_frequencies = field.hidden_dim // 2
+        self.waves = Buffer("waves", 2 * self.half)
         self.buffers = (self.waves, *self.relu.buffers)
         learnt = layers if field.learnable_coefficients else layers[1:]
         self.transposed = tuple(layer.kernel for layer in learnt)
@@ -207,35 +214,40 @@ class _RFFNet:
 
     def forward(self, memory: Memory) -> None:
         """``[sin, cos]`` of all frequencies, then the ReLU layers."""
-        e, waves = memory.e, memory.buffer(self.waves)
-        padding = waves.parts[0] - self.num_frequencies
+        e, (sines, cosines) = memory.e, self._waves(memory)
 
-        def store(p: Index, half_turns: Row) -> None:
-            sines, cosines = zip(*(sine_and_cosine(e, t) for t in half_turns), strict=True)
-            # A padded frequency has cosine 1: without this it would be a unit of its own.
-            store_row(e, [*sines, *e.without_last(list(cosines), padding)], waves, p)
+        def store(p: Index, j: int, half_turns: Row) -> None:
+            pairs = [sine_and_cosine(e, t) for t in half_turns]
+            # A padded frequency has cosine 1: left alone it would be a unit of its own.
+            padding = max(0, j + e.width_of(half_turns) - self.num_frequencies)
+            cosine = e.without_last([cosine for _, cosine in pairs], padding)
+            _store(e, [sine for sine, _ in pairs], sines, p, j)
+            _store(e, cosine, cosines, p, j)
 
         dense(e, memory.coords, memory.weights(self.encoding), None, store)
-        self.relu.forward(memory, waves)
+        self.relu.forward(memory, memory.buffer(self.waves))
 
     def backward(self, memory: Memory) -> None:
         """``dz = G_sin cos z - G_cos sin z`` takes the place of the sines."""
-        e, waves = memory.e, memory.buffer(self.waves)
-        gradient = self.relu.backward(memory, self.output, waves)
+        e, (sines, cosines) = memory.e, self._waves(memory)
+        gradient = self.relu.backward(memory, self.output, memory.buffer(self.waves))
         if not self.encoding.trainable:
             return
-        first = self.relu.layers[0].kernel
+        first = memory.transposed(self.relu.layers[0].kernel)
 
-        def store(p: Index, row: Row) -> None:
-            parts = load_row(e, waves, p)
-            half = len(row) // 2
-            by_cosine = e.row(e.builder.fmul, row[half:], parts[:half])
-            by_sine = e.row(e.builder.fmul, row[:half], parts[half:])
-            store_row(e, e.row(e.builder.fsub, by_sine, by_cosine), waves, p)
+        def subtract(p: Index, j: int, row: Row) -> None:
+            by_cosine = e.row(e.builder.fmul, row, _load(e, row, sines, p, j))
+            by_sine = _load(e, row, cosines, p, j)
+            _store(e, e.row(e.builder.fsub, by_sine, by_cosine), sines, p, j)
 
-        dense(e, gradient, memory.transposed(first, waves.parts), None, store)
-        angles = Matrix(waves.base, waves.num_rows, waves.parts[:1], waves.stride)
-        outer(e, memory.coords, angles, memory.gradient(self.encoding), None)
+        dense(e, gradient, columns(e, first, 0, self.half), None, _multiplying(e, cosines))
+        dense(e, gradient, columns(e, first, self.half, self.half), None, subtract)
+        outer(e, memory.coords, sines, memory.gradient(self.encoding), None)
+
+    def _waves(self, memory: Memory) -> tuple[Matrix, Matrix]:
+        waves = memory.buffer(self.waves)
+        half = self.half
+        return columns(memory.e, waves, 0, half), columns(memory.e, waves, half, half)
 
 
 class _FourierNet:
@@ -249,7 +261,7 @@ class _FourierNet:
             _linear(self.layout, f"linears_{i}", in_groups=1) for i in range(field.num_filters - 1)
         ]
         self.output = _output(self.layout, "output_linear")
-        width = (padded(field.hidden_dim),)
+        width = padded(field.hidden_dim)
         self.sines = [Buffer(f"sine{i}", width) for i in range(field.num_filters)]
         self.cosines = [Buffer(f"cosine{i}", width) for i in range(field.num_filters)]
         self.products = [Buffer(f"product{i}", width) for i in range(1, field.num_filters)]
@@ -270,13 +282,14 @@ class _FourierNet:
 
             def store_product(
                 p: Index,
+                j: int,
                 row: Row,
                 sines: Matrix = sines,
                 cosines: Matrix = cosines,
                 products: Matrix = products,
             ) -> None:
-                store_row(e, e.row(e.builder.fmul, row, load_row(e, sines, p)), products, p)
-                store_row(e, e.row(e.builder.fmul, row, load_row(e, cosines, p)), cosines, p)
+                _store_product(e, row, sines, products, p, j)
+                _store_product(e, row, cosines, cosines, p, j)
 
             _apply(memory, outputs, linear, store_product)
             outputs = products
@@ -289,11 +302,16 @@ class _FourierNet:
             sines, cosines = memory.buffer(self.sines[i]), memory.buffer(self.cosines[i])
 
             def split(
-                p: Index, row: Row, sines: Matrix = sines, cosines: Matrix = cosines, i: int = i
+                p: Index,
+                j: int,
+                row: Row,
+                sines: Matrix = sines,
+                cosines: Matrix = cosines,
+                i: int = i,
             ) -> None:
-                store_row(e, e.row(e.builder.fmul, row, load_row(e, cosines, p)), cosines, p)
+                _store_product(e, row, cosines, cosines, p, j)
                 if i:
-                    store_row(e, e.row(e.builder.fmul, row, load_row(e, sines, p)), sines, p)
+                    _store_product(e, row, sines, sines, p, j)
 
             dense(e, *gradients, None, split)
             _accumulate(memory, memory.coords, cosines, self.filters[i])
@@ -313,11 +331,9 @@ def _output(layout: Layout, prefix: str) -> Linear:
     return Linear(layout.output(f"{prefix}.kernel"), bias)
 
 
-def _apply(
-    memory: Memory, inputs: Matrix, linear: Linear, finish: Callable[[Index, Row], None]
-) -> None:
-    bias = load_row(memory.e, memory.weights(linear.bias), 0)
-    dense(memory.e, inputs, memory.weights(linear.kernel), bias, finish)
+def _apply(memory: Memory, inputs: Matrix, linear: Linear, finish: Finish) -> None:
+    kernel, bias = memory.weights(linear.kernel), memory.weights(linear.bias)
+    dense(memory.e, inputs, kernel, bias, finish)
 
 
 def _accumulate(memory: Memory, inputs: Matrix, gradients: Matrix, linear: Linear) -> None:
@@ -325,33 +341,43 @@ def _accumulate(memory: Memory, inputs: Matrix, gradients: Matrix, linear: Linea
     outer(memory.e, inputs, gradients, kernel, bias)
 
 
-def _storing_waves(memory: Memory, sines: Matrix, cosines: Matrix) -> Callable[[Index, Row], None]:
+def _storing_waves(memory: Memory, sines: Matrix, cosines: Matrix) -> Finish:
     e = memory.e
 
-    def store(p: Index, half_turns: Row) -> None:
+    def store(p: Index, j: int, half_turns: Row) -> None:
         pairs: list[tuple[Value, Value]] = [sine_and_cosine(e, t) for t in half_turns]
-        store_row(e, [sine for sine, _ in pairs], sines, p)
-        store_row(e, [cosine for _, cosine in pairs], cosines, p)
+        _store(e, [sine for sine, _ in pairs], sines, p, j)
+        _store(e, [cosine for _, cosine in pairs], cosines, p, j)
 
     return store
 
 
-def _storing_relu(e: Emitter, outputs: Matrix) -> Callable[[Index, Row], None]:
-    def store(p: Index, row: Row) -> None:
-        store_row(e, [e.positive_part(vector) for vector in row], outputs, p)
+def _storing_relu(e: Emitter, outputs: Matrix) -> Finish:
+    return lambda p, j, row: _store(e, [e.positive_part(v) for v in row], outputs, p, j)
+
+
+def _multiplying(e: Emitter, factors: Matrix) -> Finish:
+    return lambda p, j, row: _store_product(e, row, factors, factors, p, j)
+
+
+def _masking(e: Emitter, outputs: Matrix) -> Finish:
+    def store(p: Index, j: int, row: Row) -> None:
+        passed = _load(e, row, outputs, p, j)
+        _store(e, e.row(e.where_positive, row, passed), outputs, p, j)
 
     return store
 
 
-def _multiplying(e: Emitter, factors: Matrix) -> Callable[[Index, Row], None]:
-    def store(p: Index, row: Row) -> None:
-        store_row(e, e.row(e.builder.fmul, row, load_row(e, factors, p)), factors, p)
-
-    return store
+def _load(e: Emitter, like: Row, source: Matrix, p: Index, j: int) -> Row:
+    """Read as many columns from ``j`` on as another row has."""
+    return load_row(e, columns(e, source, j, e.width_of(like)), p)
 
 
-def _masking(e: Emitter, outputs: Matrix) -> Callable[[Index, Row], None]:
-    def store(p: Index, row: Row) -> None:
-        store_row(e, e.row(e.where_positive, row, load_row(e, outputs, p)), outputs, p)
+def _store(e: Emitter, row: Row, target: Matrix, p: Index, j: int) -> None:
+    """Write columns from ``j`` on."""
+    store_row(e, row, columns(e, target, j, e.width_of(row)), p)
 
-    return store
+
+def _store_product(e: Emitter, row: Row, factors: Matrix, target: Matrix, p: Index, j: int) -> None:
+    product = e.row(e.builder.fmul, row, _load(e, row, factors, p, j))
+    _store(e, product, target, p, j)

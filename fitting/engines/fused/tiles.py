@@ -7,7 +7,7 @@ one; each row is a field's units of one layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -28,29 +28,24 @@ class Matrix:
     Attributes:
         base: Address.
         num_rows: Rows.
-        parts: Floats per row, in groups that are vectorised by themselves.
+        width: Floats per row.
         stride: Floats from row to row.
     """
 
     base: Value
     num_rows: int
-    parts: tuple[int, ...]
+    width: int
     stride: int
 
-    @property
-    def row_size(self) -> int:
-        """Floats per row."""
-        return sum(self.parts)
+
+def columns(e: Emitter, matrix: Matrix, first: int, width: int) -> Matrix:
+    """Return some columns of a matrix."""
+    return Matrix(e.at(matrix.base, first), matrix.num_rows, width, matrix.stride)
 
 
 def load_row(e: Emitter, matrix: Matrix, index: Index) -> Row:
     """Read a row."""
-    row: Row = []
-    start = e.multiply(index, matrix.stride)
-    for size in matrix.parts:
-        row += e.load(matrix.base, start, size)
-        start = e.add(start, size)
-    return row
+    return e.load(matrix.base, e.multiply(index, matrix.stride), matrix.width)
 
 
 def store_row(e: Emitter, row: Row, matrix: Matrix, index: Index) -> None:
@@ -58,30 +53,21 @@ def store_row(e: Emitter, row: Row, matrix: Matrix, index: Index) -> None:
     e.store(row, matrix.base, e.multiply(index, matrix.stride))
 
 
-def zero_row(e: Emitter, matrix: Matrix) -> Row:
-    """A row of zeros in the vectors of a matrix."""
-    return [vector for size in matrix.parts for vector in e.zeros(size)]
+Finish = Callable[[Index, int, Row], None]
+"""Told ``(p, j, row)``: columns from ``j`` on of row ``p`` of a product."""
 
 
-def block_rows(e: Emitter, num_vectors: int, limit: int) -> int:
-    """Rows of accumulators that fit into the registers, a power of two."""
-    room = (e.machine.registers - 6) // num_vectors
-    rows = 1
-    while rows * 2 <= min(room, limit):
-        rows *= 2
-    return rows
+def dense(e: Emitter, left: Matrix, right: Matrix, start: Matrix | None, finish: Finish) -> None:
+    """Call ``finish`` for all of ``start + left @ right``, a panel of columns at a time."""
+    for first, width in _panels(e, right.width):
+        origin = e.zeros(width) if start is None else e.load(start.base, first, width)
+        _dense_panel(e, left, columns(e, right, first, width), origin, first, finish)
 
 
-def dense(
-    e: Emitter,
-    left: Matrix,
-    right: Matrix,
-    start: Row | None,
-    finish: Callable[[Index, Row], None],
+def _dense_panel(
+    e: Emitter, left: Matrix, right: Matrix, origin: Row, column: int, finish: Finish
 ) -> None:
-    """Call ``finish(p, start + sum_k left[p, k] right[k])`` for every row ``p`` of ``left``."""
-    origin = zero_row(e, right) if start is None else start
-    size = block_rows(e, len(origin), 16 if len(origin) == 1 else ROWS)
+    size = _block_rows(e, len(origin), 16 if len(origin) == 1 else ROWS)
     for first, count in e.blocks(left.num_rows, size):
         sums = [[e.variable(vector.type) for vector in origin] for _ in range(count)]
         for row in sums:
@@ -95,38 +81,32 @@ def dense(
                     at = e.add(e.multiply(e.add(first, p), left.stride), position)
                     _accumulate(e, row, e.load_scalar(left.base, at), weights)
         for p, row in enumerate(sums):
-            finish(e.add(first, p), [_read(e, place) for place in row])
+            finish(e.add(first, p), column, [_read(e, place) for place in row])
 
 
 def outer(e: Emitter, left: Matrix, right: Matrix, total: Matrix, bias: Matrix | None) -> None:
-    """Add ``sum_p left[p, k] right[p]`` to row ``k`` of ``total``, ``sum_p right[p]`` to bias."""
-    num_vectors = len(zero_row(e, right))
-    size = block_rows(e, num_vectors, ROWS)
-    if bias is not None:
-        _add_outer(e, left, right, bias, 0, 1, ones=True)
-    for first, count in e.blocks(left.row_size, size):
-        _add_outer(e, left, right, total, first, count)
+    """Add ``left^T @ right`` to ``total``, and the sum of the rows of ``right`` to ``bias``."""
+    for column, width in _panels(e, right.width):
+        panel = columns(e, right, column, width)
+        if bias is not None:
+            _add_outer(e, None, panel, columns(e, bias, column, width), 0, 1)
+        size = _block_rows(e, len(e.sizes(width)), ROWS)
+        for first, count in e.blocks(left.width, size):
+            _add_outer(e, left, panel, columns(e, total, column, width), first, count)
 
 
 def _add_outer(
-    e: Emitter,
-    left: Matrix,
-    right: Matrix,
-    total: Matrix,
-    first: Index,
-    count: int,
-    *,
-    ones: bool = False,
+    e: Emitter, left: Matrix | None, right: Matrix, total: Matrix, first: Index, count: int
 ) -> None:
-    """Add to ``count`` rows of ``total`` from ``first`` on."""
-    kinds = [vector.type for vector in zero_row(e, right)]
+    """Add to ``count`` rows of ``total`` from ``first`` on; without ``left``, as if it were 1."""
+    kinds = [vector.type for vector in e.zeros(right.width)]
     chains = 1
     while chains * count * len(kinds) < _CHAINS and right.num_rows % (2 * chains) == 0:
         chains *= 2
     sums = [[[e.variable(kind) for kind in kinds] for _ in range(count)] for _ in range(chains)]
     for chain, block in enumerate(sums):
         for k, row in enumerate(block):
-            begin = load_row(e, total, e.add(first, k)) if chain == 0 else zero_row(e, right)
+            begin = e.zeros(right.width) if chain else load_row(e, total, e.add(first, k))
             for place, vector in zip(row, begin, strict=True):
                 e.builder.store(vector, place)
     with e.loop(0, right.num_rows, chains) as p_first:
@@ -134,12 +114,12 @@ def _add_outer(
             p = e.add(p_first, chain)
             gradient = load_row(e, right, p)
             for k, row in enumerate(block):
-                if ones:
+                if left is None:
                     for place, vector in zip(row, gradient, strict=True):
                         e.builder.store(e.builder.fadd(_read(e, place), vector), place)
-                    continue
-                at = e.add(e.multiply(p, left.stride), e.add(first, k))
-                _accumulate(e, row, e.load_scalar(left.base, at), gradient)
+                else:
+                    at = e.add(e.multiply(p, left.stride), e.add(first, k))
+                    _accumulate(e, row, e.load_scalar(left.base, at), gradient)
     for k in range(count):
         rows = [[_read(e, place) for place in block[k]] for block in sums]
         while len(rows) > 1:
@@ -158,8 +138,7 @@ def project(
     finish: Callable[[Index, int, Value], None],
 ) -> None:
     """Call ``finish(p, i, bias[i] + left[p : p + n] . right[i])`` for groups of ``n`` rows."""
-    narrowest = min(vector.type.count for vector in zero_row(e, right))
-    size = min(ROWS, narrowest)
+    size = min(ROWS, *e.sizes(right.width))
     for first, count in e.blocks(left.num_rows, size):
         rows = [load_row(e, left, e.add(first, p)) for p in range(count)]
         for channel in range(right.num_rows):
@@ -174,7 +153,7 @@ def transpose(e: Emitter, source: Matrix, scale: float, target: Matrix) -> None:
     """Write ``scale * source[k, j]`` to ``target[j, k]``."""
     size = max(n for n in (4, 8, 16) if n <= e.machine.lanes and _divides(n, source, target))
     kind = ir.VectorType(FLOAT, size)
-    with e.loop(0, source.num_rows, size) as k, e.loop(0, source.row_size, size) as j:
+    with e.loop(0, source.num_rows, size) as k, e.loop(0, source.width, size) as j:
         square = []
         for i in range(size):
             at = e.add(e.multiply(e.add(k, i), source.stride), j)
@@ -185,8 +164,24 @@ def transpose(e: Emitter, source: Matrix, scale: float, target: Matrix) -> None:
             e.builder.store(vector, e.at(target.base, at), align=4)
 
 
+def _panels(e: Emitter, width: int) -> Iterator[tuple[int, int]]:
+    """Cut columns into ``(first, width)`` so that a block of accumulators stays in registers."""
+    most = e.machine.lanes * (4 if e.machine.registers >= 32 else 2)
+    for first in range(0, width, most):
+        yield first, min(most, width - first)
+
+
+def _block_rows(e: Emitter, num_vectors: int, limit: int) -> int:
+    """Rows of accumulators that fit into the registers, a power of two."""
+    room = (e.machine.registers - 6) // num_vectors
+    rows = 1
+    while rows * 2 <= min(room, limit):
+        rows *= 2
+    return rows
+
+
 def _divides(size: int, source: Matrix, target: Matrix) -> bool:
-    return source.num_rows % size == 0 and source.row_size % size == 0 and target.stride % size == 0
+    return source.num_rows % size == 0 and source.width % size == 0 and target.stride % size == 0
 
 
 def _accumulate(e: Emitter, row: list[Value], scalar: Value, vectors: Row) -> None:

@@ -118,4 +118,4 @@ def test_a_tile_fits_the_cache_and_wastes_few_points() -> None:
     assert tile_of(Siren(), 784) == (56, 784)
     assert tile_of(Siren(), 64) == (64, 64)
     assert tile_of(Siren(), 20) == (24, 24)
-    assert tile_of(Siren(hidden_dim=512, num_layers=6), 50) == (8, 56)
+    assert tile_of(Siren(hidden_dim=512, num_layers=6), 1024) == (32, 1024)
