@@ -57,13 +57,17 @@ class FitProblem:
 
         A function of seed and step, the same for all fields.
         """
-        order = permutation(self.config.seed, "fit/pixels", self.num_points, step)
-        return order[: self.num_sampled]
+        return sampled_points(self.config.seed, self.num_points, self.num_sampled, step)
 
     def rates(self) -> list[float]:
         """Learning rate of every step."""
         config = self.config
         return config.schedule.rates(config.optimizer.learning_rate, config.num_steps)
+
+
+def sampled_points(seed: int, num_points: int, num_sampled: int, step: int) -> Tensor:
+    """Positions ``[q]`` of the points in the loss of a step; see ``FitProblem.sample``."""
+    return permutation(seed, "fit/pixels", num_points, step)[:num_sampled]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem, Missing
+from fitting.engines.base import Block, FitProblem, Missing, sampled_points
 from fitting.losses import MSE
 from fitting.optimizers import SGD
 from nefbench.fields import MLP, FourierNet, RFFNet, Siren
@@ -166,8 +166,10 @@ class _Run:
         self._layout = program.network.layout
         coords = problem.coords[None] if block.coords is None else block.coords
         if program.is_sampled:
-            samples = torch.stack([problem.sample(i + 1) for i in range(self._num_steps)])
-            self._samples = _padded(samples.to(torch.int32), program.padded_points)
+            samples = _sampled_points(
+                problem.config.seed, problem.num_points, problem.num_sampled, self._num_steps
+            )
+            self._samples = _padded(samples, program.padded_points)
             self._coords, self._targets = coords.contiguous(), block.targets.contiguous()
         else:
             self._samples = torch.zeros(0, dtype=torch.int32)
@@ -211,6 +213,14 @@ class _Run:
         """Fitted rows ``[B, P]``."""
         rows: Tensor = self._layout.unpack(self._weights)
         return rows
+
+
+@lru_cache(maxsize=1)
+def _sampled_points(seed: int, num_points: int, num_sampled: int, num_steps: int) -> Tensor:
+    """Points of every step, ``[S, q]``; all blocks of a fit share them."""
+    steps = range(1, num_steps + 1)
+    samples = (sampled_points(seed, num_points, num_sampled, step) for step in steps)
+    return torch.stack([sample.to(torch.int32) for sample in samples])
 
 
 def _padded(values: Tensor, size: int) -> Tensor:
