@@ -6,16 +6,21 @@ definition of a field. All engines take the same problem and agree to stated tol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from fitting.config import EngineName, FitConfig
 from fitting.losses import MSE, LossConfig
+from fitting.optimizers import SGD, OptimizerConfig
 from nefbench.seeding import permutation
 from nefbench.spec import ParamSpec
+
+_SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -137,3 +142,15 @@ class Engine(Protocol):
             Rows ``[B, P]`` after exactly ``config.num_steps`` steps. A field whose numbers overflow
             keeps its non-finite weights; the others do not notice.
         """
+
+
+def why_not_padded(optimizer: OptimizerConfig) -> str | None:
+    """Say why weights that are padded with zeros cannot have this optimizer; None if they can.
+
+    Padding has no gradient: only eps keeps 0 / 0 away from it.
+    """
+    if isinstance(optimizer, SGD):
+        return None
+    if optimizer.eps * math.sqrt(1 - optimizer.betas[1]) < _SMALLEST_NORMAL:
+        return f"it needs an eps that float32 can tell from 0 (got {optimizer.eps})"
+    return None

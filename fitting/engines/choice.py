@@ -9,13 +9,20 @@ from fitting.config import EngineName
 from fitting.engines.base import Engine, FitProblem, Missing
 from fitting.engines.compiled import CompiledEngine
 from fitting.engines.fused import FusedEngine
+from fitting.engines.gpu import GPU_ENGINES
 from fitting.engines.vmapped import VmappedEngine
 from nefbench.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-ENGINES: tuple[Engine, ...] = (FusedEngine(), CompiledEngine(), VmappedEngine())
-"""Every engine, the fastest first."""
+ENGINES: tuple[Engine, ...] = (
+    FusedEngine(),
+    GPU_ENGINES[0],
+    CompiledEngine(),
+    VmappedEngine(),
+    GPU_ENGINES[1],
+)
+"""Every engine, the fastest first; the last, less accurate, has to be asked for."""
 
 
 def choose_engine(kind: EngineName, problem: FitProblem) -> Engine:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem, Missing, sampled_points
+from fitting.engines.base import Block, FitProblem, Missing, sampled_points, why_not_padded
 from fitting.losses import MSE
-from fitting.optimizers import SGD
 from nefbench.fields import MLP, FourierNet, RFFNet, Siren
 
 _FAMILIES = (Siren, RFFNet, FourierNet, MLP)
@@ -52,8 +51,9 @@ class FusedEngine:
             return f"it computes on the CPU, not on {problem.coords.device.type}"
         if not isinstance(config.field, _FAMILIES):
             return f"it has no kernel for {config.field.kind}"
-        if not isinstance(config.optimizer, SGD) and config.optimizer.eps == 0:
-            return "eps = 0 divides by zero in padded weights"
+        refusal = why_not_padded(config.optimizer)
+        if refusal is not None:
+            return refusal
         if find_spec("llvmlite") is None:
             return Missing("llvmlite is not installed (pip install 'nefbench[fused]')")
         from fitting.engines.fused import compiler

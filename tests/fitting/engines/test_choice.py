@@ -105,6 +105,12 @@ def test_without_llvmlite_the_next_engine_is_taken(
     )
 
 
+def test_an_engine_for_gpus_is_not_missed_on_the_cpu() -> None:
+    message = "^engine fused-tf32: it computes on a GPU, not on cpu; engine = 'auto' takes one"
+    with pytest.raises(ConfigError, match=message):
+        choose_engine("fused-tf32", PROBLEM)
+
+
 def test_the_eager_engine_can_do_everything() -> None:
     names = [engine.name for engine in ENGINES]
 
