@@ -16,8 +16,6 @@ import llvmlite.binding as llvm
 from fitting.engines.fused.emitter import Machine
 from nefbench import files
 
-# Roots and quotients: refine the processor's quick estimates instead of waiting for exact ones.
-_ATTRIBUTES = 'nounwind "reciprocal-estimates"="vec-sqrtf:1,vec-divf:1"'
 _MAGIC = b"nefbench kernel\n"
 
 
@@ -97,7 +95,7 @@ def cache_folder() -> Path:
 
 
 def _compiled(source: str) -> bytes:
-    module = llvm.parse_assembly(_with_attributes(source))
+    module = llvm.parse_assembly(source)
     module.verify()
     machine = _target_machine()
     builder = llvm.create_pass_builder(machine, _tuning())
@@ -111,15 +109,6 @@ def _tuning() -> Any:
     options.slp_vectorization = False
     options.loop_unrolling = False  # so are blocks of iterations
     return options
-
-
-def _with_attributes(source: str) -> str:
-    lines = []
-    for line in source.splitlines():
-        if line.startswith("define "):
-            line = f"{line.rstrip('{ ')} #0"
-        lines.append(line)
-    return "\n".join([*lines, f"attributes #0 = {{ {_ATTRIBUTES} }}", ""])
 
 
 def _target_machine() -> Any:

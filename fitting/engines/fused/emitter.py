@@ -185,14 +185,8 @@ class Emitter:
         return self._call("llvm.fma", first, second, third)
 
     def sqrt(self, value: Value) -> Value:
-        """Square root to about 1 unit in the last place."""
-        # Two flags let the target refine its estimate instead of waiting for the exact root.
-        name = self._intrinsic("llvm.sqrt", value.type, 1)
-        return self.builder.call(name, [value], fastmath=("afn", "ninf"))
-
-    def divide(self, numerator: Value, denominator: Value) -> Value:
-        """Quotient to about 1 unit in the last place."""
-        return self.builder.fdiv(numerator, denominator, flags=("arcp", "afn"))
+        """Square root, correctly rounded like all arithmetic here: the same on every processor."""
+        return self._call("llvm.sqrt", value)
 
     def positive_part(self, value: Value) -> Value:
         """``max(0, x)``; not a number stays not a number."""

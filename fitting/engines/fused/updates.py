@@ -47,7 +47,7 @@ def _descend(e: Emitter, weights: Value, mean: Value, square: Value, scalars: li
     """``w - rate m / (sqrt(v) + eps)``, bias corrections folded into the two scalars."""
     rate, eps = scalars[:2]
     denominator = e.builder.fadd(e.sqrt(square), e.splat(eps, square))
-    direction = e.divide(mean, denominator)
+    direction = e.builder.fdiv(mean, denominator)
     return _minus(e, weights, e.splat(rate, weights), direction)
 
 
