@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nefbench.cli.bench import app as bench_app
 from nefbench.cli.demo import demo
 from nefbench.cli.fit import fit
 from nefbench.cli.importing import import_
@@ -24,3 +25,4 @@ app.command("train")(train)
 app.command("inspect")(inspect)
 app.command("render")(render)
 app.command("import")(import_)
+app.add_typer(bench_app, name="bench")

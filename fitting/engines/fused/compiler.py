@@ -17,6 +17,8 @@ from fitting.engines.fused.emitter import Machine
 from nefbench import files
 
 _MAGIC = b"nefbench kernel\n"
+# In a process full of other libraries code and constants may lie more than 2 GB apart.
+_SETTINGS: dict[str, Any] = {"opt": 3, "reloc": "pic", "codemodel": "large"}
 
 
 class Kernel:
@@ -76,9 +78,8 @@ def compile_kernel(source: str, name: str, num_pointers: int) -> Kernel:
     The cache is a folder of the user (``$XDG_CACHE_HOME/nefbench``, ``~/.cache/nefbench``). A file
     that is damaged is compiled again; a folder that cannot be written is not used.
     """
-    key = hashlib.sha256(
-        "\n".join((llvmlite.__version__, _host_cpu(), _feature_text(), source)).encode()
-    ).hexdigest()
+    made_by = (llvmlite.__version__, _host_cpu(), _feature_text(), str(_SETTINGS))
+    key = hashlib.sha256("\n".join((*made_by, source)).encode()).hexdigest()
     path = cache_folder() / f"{key}.o"
     code = _read_cached(path)
     if code is not None:
@@ -116,9 +117,7 @@ def _target_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(host_triple())
-    return target.create_target_machine(
-        cpu=_host_cpu(), features=_feature_text(), opt=3, reloc="pic", codemodel="small"
-    )
+    return target.create_target_machine(cpu=_host_cpu(), features=_feature_text(), **_SETTINGS)
 
 
 def _host_cpu() -> str:
