@@ -64,8 +64,8 @@ def fit_shard(
 ) -> FieldRows:
     """Fit the fields of a shard.
 
-    Blocks all have one shape, the last one padded with copies of its first field, so a field's bits
-    do not depend on where it stands.
+    Blocks are measured, and by some engines fitted, in one shape, the last one padded with copies
+    of its first field, so a field's bits do not depend on where it stands.
 
     Args:
         signals: What to fit.
@@ -87,7 +87,11 @@ def fit_shard(
     blocks = []
 
     def fit(block: Block) -> Tensor:
-        return engine.fit(problem, block, threads=threads, check_stop=check_stop)
+        """Fit a block in the engine's terms, return as many rows as the block should have."""
+        if engine.needs_full_blocks:
+            block = Block(_padded(block.start, size), _padded(block.targets, size))
+        rows = engine.fit(problem, block, threads=threads, check_stop=check_stop)
+        return _padded(rows, size)
 
     with reproducible_arithmetic():
         for start in range(shard.start, shard.stop, size):
@@ -108,11 +112,11 @@ def _fit_block(
     indices = signals.indices[list(positions)]
     in_dim, out_dim = problem.coords.shape[1], signals.num_channels
     drawn = config.init.rows(config.field, in_dim, out_dim, config.seed, indices.tolist())
-    targets = _padded(signals.targets(positions), size).to(device)
-    block = Block(_padded(drawn, size).to(device), targets)
-    rows = fit(block)
+    start, targets = drawn.to(device), signals.targets(positions).to(device)
+    rows = fit(Block(start, targets))
+    start, targets = _padded(start, size), _padded(targets, size)
     with torch.no_grad():
-        first_values = evaluate(config.field, problem.spec, block.start, problem.coords)
+        first_values = evaluate(config.field, problem.spec, start, problem.coords)
         values = evaluate(config.field, problem.spec, rows, problem.coords)
         first_loss, loss = (problem.loss.value(v, targets) for v in (first_values, values))
         quality = _quality(signals, targets, values)

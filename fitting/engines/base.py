@@ -109,6 +109,10 @@ class Engine(Protocol):
     def uses_threads(self) -> bool:
         """Whether one call keeps several cores busy, with the same bits for any number of them."""
 
+    @property
+    def needs_full_blocks(self) -> bool:
+        """Whether a field's bits depend on the size of its block, which then has to be padded."""
+
     def why_not(self, problem: FitProblem) -> str | None:
         """Say why this engine cannot solve the problem on this machine; None if it can.
 
@@ -133,8 +137,7 @@ class Engine(Protocol):
 
         Args:
             problem: The common part.
-            block: The fields; as many as ``block_size`` says, or any number where a comparison
-                needs it.
+            block: The fields; ``block_size`` at most in a fit of many, any number in a comparison.
             threads: Cores to use; the rows do not depend on it.
             check_stop: Called every few steps; raises to abandon the block.
 

@@ -54,6 +54,7 @@ class CompiledEngine:
 
     name: EngineName = "compiled"
     uses_threads = False
+    needs_full_blocks = False  # it pads them itself
 
     @property
     def signature(self) -> str:

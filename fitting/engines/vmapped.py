@@ -32,6 +32,7 @@ class VmappedEngine:
     name: EngineName = "vmapped"
     signature = f"torch-{torch.__version__}"
     uses_threads = False
+    needs_full_blocks = True  # libraries take other routines for other numbers of matrices
 
     def why_not(self, problem: FitProblem) -> str | None:
         """Nothing is too much for it; see ``Engine.why_not``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def test_the_readme_shows_the_recorded_table_of_the_demo(
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert "\n".join(printed) in "\n".join(line.rstrip() for line in shown.splitlines())
+
+
+def test_the_readme_shows_the_recorded_table_of_fitting_speed() -> None:
+    recorded = json.loads((ROOT / "benchmarks/fit-cpu/bench-fit.json").read_text(encoding="utf-8"))
+
+    table = runpy.run_path(str(ROOT / "benchmarks" / "readme_table.py"))["table"](recorded)
+
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")

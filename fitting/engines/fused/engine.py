@@ -22,6 +22,8 @@ from nefbench.fields import MLP, FourierNet, RFFNet, Siren
 _FAMILIES = (Siren, RFFNet, FourierNet, MLP)
 _BLOCK_WORK = 1e11
 """Multiply-adds of a block, about a second: how often progress is reported."""
+_EVALUATION_BYTES = 16e6
+"""Hidden activations of a block when its quality is measured."""
 _LAUNCH_WORK = 5e9
 """Multiply-adds of one call into a kernel: how soon a request to stop is heard."""
 _TASK_WORK = 1e9
@@ -35,6 +37,7 @@ class FusedEngine:
 
     name: EngineName = "fused"
     uses_threads = True
+    needs_full_blocks = False
 
     @property
     def signature(self) -> str:
@@ -49,6 +52,8 @@ class FusedEngine:
         config = problem.config
         if problem.coords.device.type != "cpu":
             return f"it computes on the CPU, not on {problem.coords.device.type}"
+        if problem.coords.dtype != torch.float32:
+            return f"it computes in float32, not in {problem.coords.dtype}"
         if not isinstance(config.field, _FAMILIES):
             return f"it has no kernel for {config.field.kind}"
         refusal = why_not_padded(config.optimizer)
@@ -61,9 +66,11 @@ class FusedEngine:
         return compiler.why_not_here()
 
     def block_size(self, problem: FitProblem) -> int:
-        """Return a power of two that is about a second of work."""
-        fields = int(_BLOCK_WORK / _work(problem, problem.config.num_steps))
-        return min(_LARGEST_BLOCK, 1 << max(4, fields.bit_length() - 1))
+        """Return a power of two: about a second of work, and quick to evaluate after it."""
+        fields = _BLOCK_WORK / _work(problem, problem.config.num_steps)
+        activation = 4 * problem.num_points * problem.config.field.hidden_dim
+        fields = int(min(fields, _EVALUATION_BYTES / activation, _LARGEST_BLOCK))
+        return 1 << max(4, fields.bit_length() - 1)
 
     def prepare(self, problem: FitProblem) -> None:
         """Compile the kernel of the problem, or load it from the disk."""

@@ -40,6 +40,7 @@ class TritonEngine:
     precision: Precision
     steps_per_launch: int = 200
     uses_threads: ClassVar[bool] = False
+    needs_full_blocks: ClassVar[bool] = False
 
     @property
     def signature(self) -> str:

@@ -152,5 +152,6 @@ def test_the_block_is_about_a_second_of_work() -> None:
     # at 784.
     assert size(Siren(), (8, 8), 500) == 512
     assert size(Siren(), (28, 28), 500) == 64
+    assert size(Siren(), (28, 28), 50) == 128  # 100,352 bytes of activations per field: 159
     assert size(Siren(), (28, 28), 10**6) == 16
     assert size(Siren(hidden_dim=4), (2, 2), 1) == 1024
