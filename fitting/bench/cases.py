@@ -186,7 +186,7 @@ class BenchConfig:
     """Least time of one repetition."""
     check_fields: int = 4
     """Fields whose mean loss has to agree between contenders before they are timed."""
-    check_steps: int = 50
+    check_steps: int = 20
     """Steps before that comparison. Later, correct engines drift apart by rounding alone: of wide
     RFFNets by percents after 200 steps, when rounding has decided on which side of a kink some
     ReLUs lie."""

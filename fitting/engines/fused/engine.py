@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -123,7 +124,7 @@ def _plan_of(problem: FitProblem) -> _Plan:
     config = problem.config
     return compiled_plan(
         config.field,
-        config.optimizer,
+        dataclasses.replace(config.optimizer, learning_rate=1.0),  # one of the scalars
         problem.loss,
         problem.coords.shape[1],
         problem.out_dim,

@@ -56,7 +56,7 @@ REPORT = BenchReport(
     ),
     peak=Peak(gflop_per_s=500.0, method="FMA loop, 16 lanes"),
     peak_all_cores=Peak(gflop_per_s=990.0, method="FMA loop, 16 lanes"),
-    check_steps=200,
+    check_steps=50,
     repetitions=5,
     rows=(
         result(
@@ -120,7 +120,7 @@ def test_the_table_has_a_row_per_case_and_a_column_per_contender_and_ratio(
         "siren 3x32 8x8, 2 cores - - 480,000 480.0 96 - -",
         "",
         "peak 500 GFLOP/s (FMA loop, 16 lanes), 990 on all cores",
-        "check mean losses after 200 steps agree: largest relative deviation 2e-05 "
+        "check mean losses after 50 steps agree: largest relative deviation 2e-05 "
         "(fused on siren 3x32 8x8)",
         "compile fused: 0.3 s cold, 0.1 s from the disk",
         "memory fused, 8x8: 401 MB for 100, 410 MB for 1,000 fields",
@@ -134,7 +134,7 @@ def test_losses_that_differ_are_shouted(capsys: pytest.CaptureFixture[str]) -> N
 
     print_report(replace(REPORT, rows=(row,)))
 
-    assert any("after 200 steps DISAGREE: largest" in line for line in printed(capsys))
+    assert any("after 50 steps DISAGREE: largest" in line for line in printed(capsys))
 
 
 def test_a_gpu_has_a_second_table(capsys: pytest.CaptureFixture[str]) -> None:
