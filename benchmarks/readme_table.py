@@ -16,7 +16,7 @@ WIDTH = "x32 "
 
 def table(report: dict[str, Any]) -> str:
     """Return a Markdown table of the cases of width 32, in units a reader can compare."""
-    head = ["field, pixels", "cores", "field-steps/s", "share of peak"]
+    head = ["field, pixels", "cores", "engine", "field-steps/s", "share of peak"]
     rows = [head + [f"times {name}" for name in RIVALS.values()]]
     rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
     for case in (*report["rows"], *report["all_cores"]):
@@ -28,6 +28,7 @@ def table(report: dict[str, Any]) -> str:
             [
                 case["name"].split(",")[0],
                 str(case["cores"]),
+                case["fastest"],
                 f"{best['fs_per_s']:,.0f}",
                 f"{100 * best['share_of_peak']:.0f} %",
                 *(f"{ratios[name]:.1f}" if name in ratios else "" for name in RIVALS),

@@ -188,19 +188,24 @@ def _print_losses(report: BenchReport) -> None:
     """Say how well contenders agree before they are timed."""
     from fitting.bench.contenders import ROUNDED
 
-    deviations = {
-        f"{name} on {row.name}": deviation
+    worst = {
+        row.name: max(
+            (deviation, name)
+            for name, deviation in row.loss_deviation.items()
+            if name not in ROUNDED
+        )
         for row in report.rows
-        for name, deviation in row.loss_deviation.items()
-        if name not in ROUNDED
+        if set(row.loss_deviation) - set(ROUNDED)
     }
-    if not deviations:
+    if not worst:
         return
-    worst = max(deviations, key=lambda key: deviations[key])
-    agree = "agree" if deviations[worst] < _AGREEING else "DISAGREE"
+    agreeing = sum(deviation < _AGREEING for deviation, _ in worst.values())
+    case = max(worst, key=lambda name: worst[name])
+    deviation, contender = worst[case]
     console.print_line(
-        f"check    mean losses after {report.check_steps} steps {agree}: largest relative "
-        f"deviation {deviations[worst]:.0e} ({worst})"
+        f"check    mean losses after {report.check_steps} steps agree to four digits in {agreeing} "
+        f"of {console.count_text(len(worst), 'case')}: largest relative deviation {deviation:.0e} "
+        f"({contender} on {case})"
     )
 
 

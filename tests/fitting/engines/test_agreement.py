@@ -1,4 +1,4 @@
-"""What every engine in ``ENGINES`` promises, whatever it is made of."""
+"""What every engine in ``ENGINES`` for the CPU promises, whatever it is made of."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from fitting import (
     WarmupCosine,
 )
 from fitting.engines import ENGINES, Block, Engine, FitProblem, reproducible_arithmetic
+from fitting.engines.gpu import GPU_ENGINES
 from fitting.losses import BCE, MSE, LossConfig
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
@@ -37,8 +38,8 @@ NUM_FIELDS = 6
 
 COMPILES_SLOWLY = {"compiled"}
 """Engines that take seconds per problem: they get a few of the problems."""
-ROUNDS_BY_BLOCK_SIZE = {"vmapped"}
-"""Engines whose library picks routines by the number of fields; shards have blocks of one size."""
+ON_THE_CPU = [engine for engine in ENGINES if engine not in GPU_ENGINES]
+"""Those for GPUs make the same promises in tests of their own, in Triton's interpreter."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,17 @@ def parameter(engine: Engine, *others: Any) -> Any:
     return pytest.param(*values, id=label, marks=pytest.mark.xdist_group(engine.name))
 
 
-EACH_ENGINE = pytest.mark.parametrize("engine", [parameter(engine) for engine in ENGINES])
+EACH_ENGINE = pytest.mark.parametrize("engine", [parameter(engine) for engine in ON_THE_CPU])
 EACH_ENGINE_AND_CASE = pytest.mark.parametrize(
     ("engine", "case"),
     [
         parameter(engine, case)
-        for engine in ENGINES
+        for engine in ON_THE_CPU
         for case in (FEW_CASES if engine.name in COMPILES_SLOWLY else CASES)
     ],
 )
 EACH_ENGINE_AND_FEW_CASES = pytest.mark.parametrize(
-    ("engine", "case"), [parameter(engine, case) for engine in ENGINES for case in FEW_CASES]
+    ("engine", "case"), [parameter(engine, case) for engine in ON_THE_CPU for case in FEW_CASES]
 )
 
 
@@ -237,7 +238,7 @@ def test_the_order_of_fields_does_not_change_a_bit(engine: Engine, case: Case) -
 def test_a_field_alone_has_the_bits_that_it_has_among_others(
     engine: Engine, case: Case, fields: list[int]
 ) -> None:
-    if engine.name in ROUNDS_BY_BLOCK_SIZE:
+    if engine.needs_full_blocks:
         pytest.skip("its blocks have one size")
     problem, block = case.problem(5), case.block()
 
