@@ -33,14 +33,14 @@ def choose_engine(kind: EngineName, problem: FitProblem) -> Engine:
     Raises:
         ConfigError: If the engine asked for cannot solve the problem on this machine.
     """
-    refusals = []
+    refusals: dict[str, None] = {}  # in order, each once: two engines share a name
     for engine in ENGINES:
         if kind not in (engine.name, "auto"):
             continue
         refusal = engine.why_not(problem)
         if refusal is None:
             return engine
-        refusals.append(refusal)
+        refusals[refusal] = None
         if kind == "auto" and isinstance(refusal, Missing):
             _report(engine.name, refusal)
     reasons = "; ".join(refusals)

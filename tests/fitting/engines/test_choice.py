@@ -10,7 +10,7 @@ from fitting.config import EngineName
 from fitting.engines import ENGINES, FitProblem, VmappedEngine, choice, choose_engine
 from fitting.engines.base import Missing
 from nefbench.errors import ConfigError
-from nefbench.fields import Siren
+from nefbench.fields import GaborNet, Siren
 from nefbench.signals import grid_coords
 
 FIELD = Siren(hidden_dim=2, num_layers=2)
@@ -66,6 +66,15 @@ def test_an_engine_asked_for_that_cannot_says_why(install: Install) -> None:
     message = "^engine fused: too wide; engine = 'auto' takes one that can$"
     with pytest.raises(ConfigError, match=message):
         choose_engine("fused", PROBLEM)
+
+
+def test_a_reason_that_two_engines_share_is_given_once() -> None:
+    field = GaborNet(hidden_dim=4)
+    problem = FitProblem(FitConfig(field=field), field.spec(2, 1), grid_coords((2, 2)), 1)
+
+    message = "^engine fused: it has no kernel for gabornet; engine = 'auto' takes one that can$"
+    with pytest.raises(ConfigError, match=message):
+        choose_engine("fused", problem)
 
 
 def test_what_could_be_installed_is_reported_once(

@@ -144,6 +144,24 @@ def test_every_field_ends_where_float64_ends(fit: Fit, field: FieldConfig, num_s
     assert_agrees_with_float64(fit, problem, make_block(problem, 2))
 
 
+@pytest.mark.parametrize(
+    "field",
+    [Siren(hidden_dim=4, omega_0=9.0), RFFNet(hidden_dim=6), FourierNet(hidden_dim=5), MLP()],
+    ids=lambda field: field.kind,
+)
+def test_a_hundred_steps_end_where_float64_ends(fit: Fit, field: FieldConfig) -> None:
+    config = FitConfig(field=field, init=Random(), num_steps=100, seed=1)
+    problem = make_problem(config, grid_shape=(4, 4))
+    block = make_block(problem, 1)
+
+    rows = fit(problem, block)
+
+    expected = fit_in_float64(problem, block)
+    # float32 over a hundred Adam steps, before a trajectory decouples: some 1e-6 in fact.
+    assert (rows - expected).norm() / expected.norm() < 1e-5
+    assert (block.start - expected).norm() / expected.norm() > 1e-2
+
+
 @pytest.mark.parametrize("loss", [MSE(), BCE()], ids=lambda loss: loss.kind)
 @pytest.mark.parametrize(
     "optimizer",
