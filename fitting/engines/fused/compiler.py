@@ -80,12 +80,11 @@ def compile_kernel(source: str, name: str, num_pointers: int) -> Kernel:
     """
     made_by = (llvmlite.__version__, _host_cpu(), _feature_text(), str(_SETTINGS))
     key = hashlib.sha256("\n".join((*made_by, source)).encode()).hexdigest()
-    path = cache_folder() / f"{key}.o"
-    code = _read_cached(path)
+    code = _read_cached(key)
     if code is not None:
         return Kernel(code, name, num_pointers, from_cache=True)
     code = _compiled(source)
-    _write_cached(path, code)
+    _write_cached(key, code)
     return Kernel(code, name, num_pointers, from_cache=False)
 
 
@@ -133,10 +132,10 @@ def _feature_text() -> str:
     return str(llvm.get_host_cpu_features().flatten())
 
 
-def _read_cached(path: Path) -> bytes | None:
+def _read_cached(key: str) -> bytes | None:
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = (cache_folder() / f"{key}.o").read_bytes()
+    except (OSError, RuntimeError):  # the latter from a user without a home
         return None
     head, code = content[: len(_MAGIC) + 32], content[len(_MAGIC) + 32 :]
     if head != _MAGIC + hashlib.sha256(code).digest():
@@ -144,10 +143,9 @@ def _read_cached(path: Path) -> bytes | None:
     return code
 
 
-def _write_cached(path: Path, code: bytes) -> None:
+def _write_cached(key: str, code: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(_MAGIC + hashlib.sha256(code).digest() + code)
-    except OSError:
+        path = cache_folder() / f"{key}.o"
+        files.write_bytes(path, _MAGIC + hashlib.sha256(code).digest() + code)
+    except (OSError, RuntimeError):
         return  # a read-only home costs compile time, nothing else

@@ -64,6 +64,17 @@ def test_without_a_place_to_write_it_is_compiled_every_time(
     assert doubled(3.0) == (6.0, False)
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", fail)
+
+    assert doubled(3.0) == (6.0, False)
+    assert doubled(3.0) == (6.0, False)
+
+
 def test_kernels_outlive_others_that_are_thrown_away() -> None:
     kept = compiler.compile_kernel(DOUBLING, "double", 1)
     for factor in range(3):
