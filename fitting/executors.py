@@ -115,7 +115,7 @@ class Processes:
             min(self.count, len(shards)), context, _start_worker, (job, stop, finished)
         )
         try:
-            with _without_sigint():  # workers start here and inherit it until they are ready
+            with without_sigint():  # workers start here and inherit it until they are ready
                 pending = {pool.submit(_run_in_worker, shard) for shard in shards}
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
@@ -177,7 +177,7 @@ def parse_executor(text: str) -> Executor:
 
 
 @contextlib.contextmanager
-def _without_sigint() -> Iterator[None]:
+def without_sigint() -> Iterator[None]:
     """Hold Ctrl-C back, where the system can: a worker that is starting would print a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

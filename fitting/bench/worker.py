@@ -25,7 +25,7 @@ from fitting.bench.peak import measure_peak
 from fitting.bench.report import Peak
 from fitting.config import FitConfig
 from fitting.engines import Block, reproducible_arithmetic
-from fitting.executors import Serial
+from fitting.executors import Serial, without_sigint
 from fitting.fit import run_fit
 from fitting.losses import MSE
 from nefbench.errors import NefbenchError
@@ -255,7 +255,7 @@ class Worker:
             "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
             "TRITON_CACHE_DIR": str(caches / "triton"),
         }
-        with _changed_environment(environment), _without_sigint():
+        with _changed_environment(environment), without_sigint():
             self._process.start()
         theirs.close()
         self._is_idle = True
@@ -369,16 +369,3 @@ def _changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _without_sigint() -> Iterator[None]:
-    """Hold Ctrl-C back, where the system can: a worker that is starting would print a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,6 +10,8 @@ points in every step, coords and targets are padded to ``Q'`` and samples are no
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -310,46 +312,34 @@ def _update(program: Program, memory: _Memory, state: Value, numbers: list[Value
             e.store(e.zeros(ALIGNMENT), gradients, i)
 
 
-class _flushing_denormals:  # noqa: N801 - used like a function
+_X86_FLUSH = 0x8040
+_ARM_FLUSH = 1 << 24
+
+
+@contextlib.contextmanager
+def _flushing_denormals(e: Emitter, triple: str) -> Iterator[None]:
     """Treat denormal numbers as zero inside, restore the thread's mode after.
 
     Once a field interpolates its signal, Adam's second moments fall below 1e-38, where processors
     are tens of times slower.
     """
-
-    _X86_BITS = 0x8040
-    _ARM_BIT = 1 << 24
-
-    def __init__(self, e: Emitter, triple: str) -> None:
-        self._e = e
-        self._is_x86 = triple.startswith("x86_64")
-        module, kind = e.builder.module, ir.FunctionType
-        if self._is_x86:
-            self._place = e.variable(INT32)
-            void = kind(ir.VoidType(), [POINTER])
-            self._read = ir.Function(module, void, "llvm.x86.sse.stmxcsr")
-            self._write = ir.Function(module, void, "llvm.x86.sse.ldmxcsr")
-        else:
-            self._place = e.variable(INT64)
-            self._read = ir.Function(module, kind(INT64, []), "llvm.aarch64.get.fpcr")
-            self._write = ir.Function(module, kind(ir.VoidType(), [INT64]), "llvm.aarch64.set.fpcr")
-
-    def __enter__(self) -> None:
-        builder = self._e.builder
-        if self._is_x86:
-            inside = self._e.variable(INT32)
-            builder.call(self._read, [self._place])
-            mode = builder.load(self._place, typ=INT32)
-            builder.store(builder.or_(mode, ir.Constant(INT32, self._X86_BITS)), inside)
-            builder.call(self._write, [inside])
-        else:
-            mode = builder.call(self._read, [])
-            builder.store(mode, self._place)
-            builder.call(self._write, [builder.or_(mode, ir.Constant(INT64, self._ARM_BIT))])
-
-    def __exit__(self, *_: object) -> None:
-        builder = self._e.builder
-        if self._is_x86:
-            builder.call(self._write, [self._place])
-        else:
-            builder.call(self._write, [builder.load(self._place, typ=INT64)])
+    builder, kind = e.builder, ir.FunctionType
+    module = builder.module
+    if triple.startswith("x86_64"):
+        signature = kind(ir.VoidType(), [POINTER])
+        read = ir.Function(module, signature, "llvm.x86.sse.stmxcsr")
+        write = ir.Function(module, signature, "llvm.x86.sse.ldmxcsr")
+        before, inside = e.variable(INT32), e.variable(INT32)
+        builder.call(read, [before])
+        mode = builder.load(before, typ=INT32)
+        builder.store(builder.or_(mode, ir.Constant(INT32, _X86_FLUSH)), inside)
+        builder.call(write, [inside])
+        yield
+        builder.call(write, [before])
+    else:
+        read = ir.Function(module, kind(INT64, []), "llvm.aarch64.get.fpcr")
+        write = ir.Function(module, kind(ir.VoidType(), [INT64]), "llvm.aarch64.set.fpcr")
+        mode = builder.call(read, [])
+        builder.call(write, [builder.or_(mode, ir.Constant(INT64, _ARM_FLUSH))])
+        yield
+        builder.call(write, [mode])
