@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nefbench.errors import TrainingError
-from nefbench.signals import SPLIT_NAMES, Signals
+from nefbench.signals import SPLIT_NAMES, GridSignals
 from nefbench.weights import NeuralDataset
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def examples_from_dataset(dataset: NeuralDataset) -> Examples:
     return examples
 
 
-def examples_from_signals(signals: Signals) -> Examples:
+def examples_from_signals(signals: GridSignals) -> Examples:
     """Take the raw values of signals as rows: the ceiling that weights are compared with.
 
     Raises:

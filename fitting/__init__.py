@@ -3,8 +3,9 @@
 from fitting.config import FitConfig
 from fitting.executors import Automatic, Executor, Processes, Serial, parse_executor
 from fitting.fit import FitReport, fit_dataset, run_fit
-from fitting.inits import InitConfig, Random, Shared
-from fitting.optimizers import SGD, AdaBelief, Adam, AdamW, OptimizerConfig
+from fitting.inits import FromFile, InitConfig, Meta, Random, Shared
+from fitting.meta_learning import learn_start
+from fitting.optimizers import SGD, AdaBelief, Adam, AdamW, LearnedSGD, OptimizerConfig
 from fitting.schedules import Constant, ScheduleConfig, WarmupCosine
 
 __all__ = [
@@ -17,7 +18,10 @@ __all__ = [
     "Executor",
     "FitConfig",
     "FitReport",
+    "FromFile",
     "InitConfig",
+    "LearnedSGD",
+    "Meta",
     "OptimizerConfig",
     "Processes",
     "Random",
@@ -26,6 +30,7 @@ __all__ = [
     "Shared",
     "WarmupCosine",
     "fit_dataset",
+    "learn_start",
     "parse_executor",
     "run_fit",
 ]

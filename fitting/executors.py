@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from fitting.config import FitConfig
 from fitting.engines import FitProblem, choose_engine
-from fitting.shard import Shard, fit_shard, problem_of
+from fitting.plan import Shard
+from fitting.shard import fit_shard, problem_of
 from nefbench.errors import ConfigError, Interrupted, NefbenchError
 from nefbench.signals import Signals
 from nefbench.weights.parts import FieldRows

@@ -5,24 +5,34 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fitting.config import FitConfig
 from fitting.engines import ENGINES, Engine, FitProblem, choose_engine
-from fitting.executors import Executor, Serial, ShardJob
-from fitting.shard import Shard, metric_names, plan_shards, problem_of
-from nefbench.config import config_to_mapping, differing_keys, digest
+from fitting.executors import Executor, Serial, ShardJob, count_cores
+from fitting.plan import Shard, field_splits, plan_shards
+from fitting.quality import metric_names
+from fitting.shard import problem_of
+from fitting.starts import config_with_files, recorded_config
+from nefbench.config import config_from_mapping, config_to_mapping, differing_keys, digest
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
 from nefbench.hub import write_card
 from nefbench.seeding import GENERATOR
-from nefbench.signals import Signals
+from nefbench.signals import GridSignals, ShapeSignals, Signals
 from nefbench.weights import Manifest, NeuralDataset, write_manifest
-from nefbench.weights.manifest import ConfigEntry, PartEntry, SignalsEntry, open_or_new_manifest
+from nefbench.weights.manifest import (
+    SHAPE_COORDINATES,
+    ConfigEntry,
+    PartEntry,
+    SignalsEntry,
+    open_or_new_manifest,
+)
 from nefbench.weights.parts import FieldRows, adopt_part, read_part, write_part
 from nefbench.weights.statistics import summarise_dataset
 
@@ -40,6 +50,7 @@ class FitReport:
         num_steps: Optimizer steps per field.
         prepare_seconds: Wall time of compiling before that; loading what was compiled before
             counts too.
+        meta_seconds: Wall time of learning the start, or of copying it; next to none otherwise.
     """
 
     dataset: NeuralDataset
@@ -47,6 +58,7 @@ class FitReport:
     seconds: float
     num_steps: int
     prepare_seconds: float
+    meta_seconds: float = 0.0
 
     @property
     def fields_per_s(self) -> float:
@@ -78,6 +90,7 @@ def run_fit(
     device: str = "cpu",
     only: tuple[int, int] | None = None,
     on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_meta: Callable[[int, int, float], None] = lambda *_: None,
 ) -> FitReport:
     """Fit one field per signal into a config of the neural dataset in folder ``out``.
 
@@ -93,6 +106,8 @@ def run_fit(
         device: ``cpu`` or ``cuda``.
         only: Fit these fields (a union of parts) again and nothing else.
         on_progress: Told ``(fields done, fields to do)`` in this call.
+        on_meta: Told ``(outer steps done, outer steps, loss)`` while a start is learned, before
+            the fitting.
 
     Raises:
         ConfigError: If the folder holds a config of this name made in another way, or begun with
@@ -104,7 +119,8 @@ def run_fit(
     folder = Path(out)
     name = config.config_name
     manifest = open_or_new_manifest(folder)
-    planned = plan_shards(signals, config.part_rows)
+    asked, config = config, recorded_config(signals, config, folder / name)
+    planned = plan_shards(signals, config)
     problem = problem_of(signals, config, device)
     engine = _engine_to_continue(manifest, name, problem) or choose_engine(config.engine, problem)
     config = dataclasses.replace(config, engine=engine.name)
@@ -129,10 +145,14 @@ def run_fit(
         done += fields
         on_progress(done, total)
 
-    prepare_seconds = 0.0
+    meta_seconds = prepare_seconds = 0.0
     if todo:
         begin = time.perf_counter()
-        engine.prepare(problem)
+        config = config_with_files(signals, asked, config, folder / name, device=device,
+                                   threads=count_cores(), on_meta=on_meta)  # fmt: skip
+        meta_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        engine.prepare(problem_of(signals, config, device))
         prepare_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
     store = partial(_store_part, folder, name, entry)
@@ -155,7 +175,7 @@ def run_fit(
         write_manifest(folder, manifest)
     write_card(folder, manifest)
     dataset = NeuralDataset(folder, name, entry)
-    return FitReport(dataset, total, seconds, config.num_steps, prepare_seconds)
+    return FitReport(dataset, total, seconds, config.num_steps, prepare_seconds, meta_seconds)
 
 
 def _engine_to_continue(manifest: Manifest, name: str, problem: FitProblem) -> Engine | None:
@@ -176,26 +196,35 @@ def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str)
         source=signals.source,
         fingerprint=signals.fingerprint,
         licence=signals.licence,
-        grid_shape=signals.grid_shape,
         mean=signals.mean,
         std=signals.std,
         class_names=signals.class_names,
         config=None if signals.config is None else dict(signals.config),
+        **_domain(signals),
     )
-    in_dim, out_dim = signals.coords.shape[1], signals.num_channels
+    in_dim, out_dim = signals.in_dim, signals.num_channels
     return ConfigEntry(
         field=config.field,
         in_dim=in_dim,
         out_dim=out_dim,
         tensors=config.field.spec(in_dim, out_dim).layout,
         signals=described,
-        splits=signals.splits,
+        splits=field_splits(signals, config),
         fit=fit,
         digest=digest({"fit": fit, "signals": described.identity()}),
         engine=f"{engine.name} {torch.device(device).type} {engine.signature}",
         generator=GENERATOR,
         metrics=metric_names(signals),
+        provenance=("view", "num_steps"),
     )
+
+
+def _domain(signals: Signals) -> dict[str, Any]:
+    """What the manifest says of where fields live and of what they give."""
+    if isinstance(signals, GridSignals):
+        return {"grid_shape": signals.grid_shape, "value_range": signals.value_range}
+    assert isinstance(signals, ShapeSignals)
+    return {"grid_shape": (), "coordinates": SHAPE_COORDINATES, "output": signals.quantity}
 
 
 def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Path) -> ConfigEntry:
@@ -209,7 +238,7 @@ def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Pat
     if stored.digest == new.digest:
         return stored
     differences = differing_keys(
-        {"fit": stored.fit, "signals": stored.signals.identity()},
+        {"fit": _with_defaults(stored.fit), "signals": stored.signals.identity()},
         {"fit": new.fit, "signals": new.signals.identity()},
     )
     if not differences:  # 1 and 1.0 have different digests
@@ -222,6 +251,15 @@ def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Pat
         f"{folder} already holds config {name!r} made with other settings ({listed}); "
         f"choose another --out, or another name with --set name=…"
     )
+
+
+def _with_defaults(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the keys that older versions did not have."""
+    try:
+        filled = config_to_mapping(config_from_mapping(FitConfig, fit))
+    except ConfigError:  # a newer version's, or an imported record
+        return dict(fit)
+    return {key: value for key, value in filled.items() if key != "engine"}
 
 
 def _with_finished_parts(

@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from nefbench.weights.start_file import check_checksum, step_sizes_for
 
 State = tuple[Tensor, ...]
 Scalars = Sequence[float | Tensor]
@@ -186,7 +189,44 @@ class AdaBelief:
         _descend(rows, mean, surprise, corrected_rate, corrected_eps)
 
 
-OptimizerConfig = Adam | AdamW | SGD | AdaBelief
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnedSGD:
+    """Gradient descent with a learned rate per weight: ``w <- w - rate step_sizes g``."""
+
+    kind: Literal["learned-sgd"] = "learned-sgd"
+    learning_rate: float = 1.0
+    """Factor of all step sizes."""
+    path: Path | None = None
+    """Start file that holds the step sizes; that of the start itself if left out."""
+    sha256: str | None = None
+    """Checksum that the file must have; the record of a fit names its step sizes by it."""
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        check_checksum(self.sha256)
+        if self.path is None and self.sha256 is not None:
+            raise ValueError("sha256 is that of a file: give its path too")
+
+    def start(self, rows: Tensor) -> State:
+        """Step sizes ``[1, P]``, which no update changes.
+
+        Raises:
+            DatasetFormatError: If the file cannot be used, or has none for such rows.
+        """
+        return (step_sizes_for(self.path, self.sha256, rows.shape[-1]).to(rows),)
+
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        """The rate."""
+        del step
+        return (rate,)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
+        """Apply one step."""
+        (step_sizes,), (rate,) = state, scalars
+        rows.sub_(rate * step_sizes * gradient)
+
+
+OptimizerConfig = Adam | AdamW | SGD | AdaBelief | LearnedSGD
 """Every optimizer that can be named in a configuration."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,46 +10,63 @@ import torch
 from torch import Tensor
 
 from fitting.config import FitConfig
-from fitting.engines import Block, FitProblem, choose_engine, reproducible_arithmetic
-from nefbench.fields import evaluate
-from nefbench.metrics import mse, psnr, ssim
-from nefbench.signals import Signals
+from fitting.engines import Block, Engine, FitProblem, choose_engine, reproducible_arithmetic
+from fitting.losses import BCE, MSE
+from fitting.plan import Shard
+from fitting.quality import Evaluator, grid_psnr, grid_quality, shape_quality
+from fitting.sampling import Windows
+from nefbench.errors import ConfigError
+from nefbench.signals import GridSignals, ShapeSignals, Signals
+from nefbench.signals.shapes import PointSamples, ShapeSamples
+from nefbench.signals.views import check_views, view_of
 from nefbench.weights.parts import FieldRows, concatenate
 
+STEPS_BETWEEN_CHECKS = 10
+"""Steps after which fields that shall stop at a target quality are measured."""
 
-@dataclass(frozen=True)
-class Shard:
-    """A half-open range of fields that becomes one part.
-
-    Attributes:
-        split: Name of the split that holds the range.
-        start: First field.
-        stop: One past the last field.
-    """
-
-    split: str
-    start: int
-    stop: int
-
-
-def plan_shards(signals: Signals, part_rows: int) -> list[Shard]:
-    """Cut every split into ranges of at most ``part_rows`` fields."""
-    return [
-        Shard(split.name, start, min(start + part_rows, split.stop))
-        for split in signals.splits
-        for start in range(split.start, split.stop, part_rows)
-    ]
+_MOST_OUTSIDE, _MOST_INSIDE = 150_000, 100_000
+"""Points of a shape outside and inside at most, repetitions included (fit-a-nef's numbers)."""
 
 
 def problem_of(signals: Signals, config: FitConfig, device: str = "cpu") -> FitProblem:
-    """What all fields of these signals have in common, for an engine."""
-    spec = config.field.spec(signals.coords.shape[1], signals.num_channels)
-    return FitProblem(config, spec, signals.coords.to(device), signals.num_channels)
+    """What all fields of these signals have in common, for an engine.
+
+    Raises:
+        ConfigError: If the recipe asks for something that these signals do not have.
+    """
+    check_views(signals, config.views)
+    spec = config.field.spec(signals.in_dim, signals.num_channels)
+    if isinstance(signals, GridSignals):
+        return FitProblem(config, spec, signals.coords.to(device), signals.num_channels)
+    assert isinstance(signals, ShapeSignals)
+    if config.until_psnr is not None:
+        raise ConfigError("until_psnr: shapes have no PSNR; leave it out")
+    if config.pixel_fraction != 1:
+        raise ConfigError("pixel_fraction: shapes have no pixels; set points_per_step")
+    sampling, loss = Windows(_ranges(signals, config)), MSE()
+    # Every field brings its own points: these take no memory.
+    coords = torch.zeros(1, 3, device=device).expand(sum(size for size, _ in sampling.ranges), 3)
+    return FitProblem(
+        config,
+        spec,
+        coords,
+        signals.num_channels,
+        BCE() if signals.quantity == "occupancy" else loss,
+        sampling,
+    )
 
 
-def metric_names(signals: Signals) -> tuple[str, ...]:
-    """Quality measures that apply to these signals."""
-    return ("psnr_db", "mse", "ssim") if len(signals.grid_shape) == 2 else ("psnr_db", "mse")
+def _ranges(signals: ShapeSignals, config: FitConfig) -> tuple[tuple[int, int], ...]:
+    """Points outside and inside (or in all), and how many of them a step takes.
+
+    No more than all steps together look at: the first ones of a longer order are the same.
+    """
+    taken = config.points_per_step
+    if signals.quantity != "occupancy":
+        return ((min(_MOST_OUTSIDE + _MOST_INSIDE, taken * config.num_steps), taken),)
+    half = taken // 2
+    most = half * config.num_steps
+    return ((min(_MOST_OUTSIDE, most), half), (min(_MOST_INSIDE, most), half))
 
 
 def fit_shard(
@@ -70,7 +88,7 @@ def fit_shard(
     Args:
         signals: What to fit.
         config: The recipe.
-        shard: Which signals.
+        shard: Which fields.
         device: Where to compute.
         threads: Cores for the engine; the rows do not depend on it.
         block_size: Fields per block; the engine's rule if left out.
@@ -79,72 +97,174 @@ def fit_shard(
 
     Returns:
         Rows on the CPU. A field is ``diverged`` when its weights or loss are not finite, or its
-        loss over the whole grid is above that of its start.
+        loss over all points is above that of its start.
     """
+    config = dataclasses.replace(config, seed=config.seed + shard.refit, num_refits=1)
     problem = problem_of(signals, config, device)
     engine = choose_engine(config.engine, problem)
     size = block_size or engine.block_size(problem)
     blocks = []
-
-    def fit(block: Block) -> Tensor:
-        """Fit a block in the engine's terms, return as many rows as the block should have."""
-        if engine.needs_full_blocks:
-            block = Block(_padded(block.start, size), _padded(block.targets, size))
-        rows = engine.fit(problem, block, threads=threads, check_stop=check_stop)
-        return _padded(rows, size)
-
     with reproducible_arithmetic():
-        for start in range(shard.start, shard.stop, size):
-            positions = range(start, min(start + size, shard.stop))
-            blocks.append(_fit_block(signals, problem, fit, positions, size))
+        for first in range(0, len(shard.signals), size):
+            positions = shard.signals[first : first + size]
+            work = _work_on(signals, problem, positions, shard.view, size)
+            rows, num_steps = _fit_block(engine, problem, work, size, threads, check_stop)
+            blocks.append(_described(signals, problem, work, rows, num_steps, positions, shard))
             on_fields(len(positions))
     return concatenate(blocks)
 
 
-def _fit_block(
-    signals: Signals,
+@dataclass(frozen=True)
+class _Work:
+    """A block with what it takes to measure it; measured rows are padded to full blocks.
+
+    Attributes:
+        block: The fields, as many as there are.
+        loss: Rows to their loss over all points.
+        quality: Rows to every quality column.
+        psnr: Rows to their PSNR in dB, where there is one.
+    """
+
+    block: Block
+    loss: Callable[[Tensor], Tensor]
+    quality: Callable[[Tensor], dict[str, Tensor]]
+    psnr: Callable[[Tensor], Tensor] | None = None
+
+
+def _work_on(
+    signals: Signals, problem: FitProblem, positions: range, view: int, size: int
+) -> _Work:
+    config, device = problem.config, problem.coords.device
+    indices = signals.indices[list(positions)].tolist()
+    start = config.init.rows(
+        config.field, signals.in_dim, signals.num_channels, config.seed, indices, view
+    ).to(device)
+    evaluator = Evaluator(config.field, problem.spec)
+    if isinstance(signals, GridSignals):
+        raw = signals.raw_values(positions)
+        if config.views is not None:
+            raw = view_of(raw, signals.grid_shape, config.views, seed=config.seed,
+                          indices=indices, view=view)  # fmt: skip
+        return _work_on_grids(signals, problem, evaluator, start, raw.to(device), size)
+    assert isinstance(signals, ShapeSignals)
+    return _work_on_shapes(signals, problem, evaluator, start, positions, size)
+
+
+def _work_on_grids(
+    signals: GridSignals,
     problem: FitProblem,
-    fit: Callable[[Block], Tensor],
+    evaluator: Evaluator,
+    start: Tensor,
+    raw: Tensor,
+    size: int,
+) -> _Work:
+    targets = signals.normalise(raw)
+    all_raw, all_targets = _padded(raw, size), _padded(targets, size)
+
+    def values_of(rows: Tensor) -> Tensor:
+        return evaluator.at(rows, problem.coords)
+
+    return _Work(
+        block=Block(start, targets),
+        loss=lambda rows: problem.loss.value(values_of(rows), all_targets),
+        psnr=lambda rows: grid_psnr(signals, all_raw, values_of(rows)),
+        quality=lambda rows: grid_quality(signals, evaluator, rows, all_raw, values_of(rows)),
+    )
+
+
+def _work_on_shapes(
+    signals: ShapeSignals,
+    problem: FitProblem,
+    evaluator: Evaluator,
+    start: Tensor,
     positions: range,
     size: int,
+) -> _Work:
+    device = problem.coords.device
+    assert isinstance(problem.sampling, Windows)
+    sizes = [count for count, _ in problem.sampling.ranges]
+    pool = signals.pool(positions, problem.config.seed, sizes)
+    fitted = _padded_samples(pool.samples, size, device)
+    held_out = _padded_samples(signals.shapes.read(positions, "held-out"), size, device)
+    targets = signals.normalise(fitted.all.values[..., None])
+
+    return _Work(
+        block=Block(start, pool.targets.to(device), pool.coords.to(device)),
+        loss=lambda rows: problem.loss.value(evaluator.at(rows, fitted.all.points), targets),
+        quality=lambda rows: shape_quality(signals, evaluator, rows, fitted, held_out),
+    )
+
+
+def _padded_samples(samples: ShapeSamples, size: int, device: torch.device) -> ShapeSamples:
+    def padded(part: PointSamples) -> PointSamples:
+        points, values = (_padded(some, size).to(device) for some in (part.points, part.values))
+        return PointSamples(points, values)
+
+    return ShapeSamples(padded(samples.uniform), padded(samples.near_surface))
+
+
+def _fit_block(
+    engine: Engine,
+    problem: FitProblem,
+    work: _Work,
+    size: int,
+    threads: int,
+    check_stop: Callable[[], None],
+) -> tuple[Tensor, Tensor]:
+    """Return a full block of rows and the steps that each took."""
+    block, config = work.block, problem.config
+    if engine.needs_full_blocks:
+        coords = None if block.coords is None else _padded(block.coords, size)
+        block = Block(_padded(block.start, size), _padded(block.targets, size), coords)
+    run = engine.start(problem, block)
+    num_steps = torch.full((size,), config.num_steps)
+    if config.until_psnr is None or work.psnr is None:
+        run.advance(config.num_steps, threads=threads, check_stop=check_stop)
+        return _padded(run.rows(), size), num_steps
+    count = len(block.start)
+    active = torch.ones(count, dtype=torch.bool)
+    step = 0
+    while step < config.num_steps and bool(active.any()):
+        step = min(step + STEPS_BETWEEN_CHECKS, config.num_steps)
+        run.advance(step, threads=threads, check_stop=check_stop)
+        quality = work.psnr(_padded(run.rows(), size))[:count].cpu()
+        reached = active & (quality >= config.until_psnr)
+        num_steps[:count][reached] = step
+        active &= ~reached
+        run.freeze(reached)
+    return _padded(run.rows(), size), num_steps
+
+
+def _described(
+    signals: Signals,
+    problem: FitProblem,
+    work: _Work,
+    rows: Tensor,
+    num_steps: Tensor,
+    positions: range,
+    shard: Shard,
 ) -> FieldRows:
-    config, device = problem.config, problem.coords.device
-    indices = signals.indices[list(positions)]
-    in_dim, out_dim = problem.coords.shape[1], signals.num_channels
-    drawn = config.init.rows(config.field, in_dim, out_dim, config.seed, indices.tolist())
-    start, targets = drawn.to(device), signals.targets(positions).to(device)
-    rows = fit(Block(start, targets))
-    start, targets = _padded(start, size), _padded(targets, size)
-    with torch.no_grad():
-        first_values = evaluate(config.field, problem.spec, start, problem.coords)
-        values = evaluate(config.field, problem.spec, rows, problem.coords)
-        first_loss, loss = (problem.loss.value(v, targets) for v in (first_values, values))
-        quality = _quality(signals, targets, values)
-    diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
+    """Measure a full block of rows and say where they come from."""
     count = len(positions)
-    labels = None if signals.labels is None else signals.labels[list(positions)]
+    chosen = list(positions)
+    first_loss, loss = (work.loss(some) for some in (_padded(work.block.start, len(rows)), rows))
+    quality = work.quality(rows)
+    diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     return FieldRows(
         weights=rows[:count].cpu(),
-        signal_index=indices,
-        init_seed=torch.full((count,), config.seed),
+        signal_index=signals.indices[chosen],
+        init_seed=torch.full((count,), problem.config.seed),
         loss=loss[:count].cpu(),
         status=tuple("diverged" if bad else "ok" for bad in diverged[:count].tolist()),
-        labels=labels,
+        labels=None if signals.labels is None else signals.labels[chosen],
         quality={name: value[:count].cpu() for name, value in quality.items()},
+        provenance={
+            "view": torch.full((count,), shard.view),
+            "num_steps": num_steps[:count],
+        },
     )
 
 
 def _padded(values: Tensor, size: int) -> Tensor:
     """Append copies of the first entry until there are ``size``."""
     return torch.cat([values, values[:1].expand(size - len(values), *values.shape[1:])])
-
-
-def _quality(signals: Signals, targets: Tensor, values: Tensor) -> dict[str, Tensor]:
-    """Measure reconstructions ``[B, Q, c]`` in raw values, clipped to [0, 1]."""
-    truth = signals.denormalise(targets)
-    estimate = signals.denormalise(values).clamp(0, 1)
-    quality = {"psnr_db": psnr(truth, estimate), "mse": mse(truth, estimate)}
-    if len(signals.grid_shape) == 2:
-        height, width = signals.grid_shape
-        quality["ssim"] = ssim(truth, estimate, (height, width))
-    return quality

@@ -102,10 +102,12 @@ class Draws:
     Attributes:
         seed: Seed of the fit.
         indices: One index per field; equal indices give equal draws.
+        view: Number of the view of the signals; other views have other draws.
     """
 
     seed: int
     indices: tuple[int, ...]
+    view: int = 0
 
     @property
     def num_fields(self) -> int:
@@ -137,5 +139,5 @@ class Draws:
         return torch.from_numpy(values.astype(np.float32)).reshape(self.num_fields, *shape)
 
     def _unit(self, tensor: str, size: int) -> npt.NDArray[np.float64]:
-        words = random_words(self.seed, f"init/{tensor}", self.indices, size)
+        words = random_words(self.seed, f"init/{tensor}", self.indices, size, self.view)
         return (words >> np.uint64(8)).astype(np.float64) * 2.0**-24

@@ -19,7 +19,8 @@ from classifiers import (
 from fitting import Executor, FitConfig, InitConfig, Random, Shared, run_fit
 from nefbench import files, plots
 from nefbench.config import config_to_mapping
-from nefbench.signals import Signals
+from nefbench.errors import ConfigError
+from nefbench.signals import GridSignals
 from nefbench.weights import NeuralDataset
 from studies.recipes import FitRecipe, load_classifier_config, load_fit_recipe
 
@@ -96,6 +97,8 @@ def run_demo(
     recipe = recipe or load_fit_recipe("digits-siren")
     classifier = classifier or load_classifier_config("mlp")
     signals = recipe.signals.open()
+    if not isinstance(signals, GridSignals) or len(signals.grid_shape) != 2:
+        raise ConfigError(f"the demo draws images; {signals.name} is something else")
     datasets = [
         _fit(signals, replace(recipe.fit_config, init=start), out, executor, on_progress)
         for start in _STARTS
@@ -142,7 +145,7 @@ def run_demo(
 
 
 def _fit(
-    signals: Signals,
+    signals: GridSignals,
     config: FitConfig,
     out: Path,
     executor: Executor | None,
@@ -190,7 +193,7 @@ def _row(
     )
 
 
-def _draw_gallery(signals: Signals, dataset: NeuralDataset, path: Path) -> Path:
+def _draw_gallery(signals: GridSignals, dataset: NeuralDataset, path: Path) -> Path:
     """Draw one test digit per class: pixels, field on the same grid, field on a finer one."""
     fields = dataset.split("test")
     assert fields.labels is not None, "digits have labels"

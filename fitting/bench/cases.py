@@ -15,7 +15,7 @@ from fitting.engines import Block, FitProblem
 from fitting.optimizers import Adam
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
 from nefbench.seeding import Draws
-from nefbench.signals import DigitsConfig, Signals, grid_coords
+from nefbench.signals import DigitsConfig, GridSignals, grid_coords
 from nefbench.spec import ParamSpec
 
 SEED = 0
@@ -98,7 +98,7 @@ def targets(num_fields: int, side: int) -> Tensor:
 
 
 @functools.cache
-def _digits() -> Signals:
+def _digits() -> GridSignals:
     return DigitsConfig().open()
 
 

@@ -32,7 +32,7 @@ from nefbench.errors import NefbenchError
 from nefbench.fields import evaluate
 from nefbench.metrics import psnr
 from nefbench.seeding import random_words
-from nefbench.signals import Signals, Split
+from nefbench.signals import GridSignals, Split
 
 USUAL_STEPS = FitConfig().num_steps
 """Steps for which an engine chooses its block: those of a fit, not those of a short timing."""
@@ -331,9 +331,9 @@ class DrawnValues:
         return torch.from_numpy(words.astype("float32") / 2**32)[..., None]
 
 
-def drawn_signals(count: int, side: int) -> Signals:
+def drawn_signals(count: int, side: int) -> GridSignals:
     """Return signals that take no memory."""
-    return Signals(
+    return GridSignals(
         name="noise",
         source="drawn",
         grid_shape=(side, side),

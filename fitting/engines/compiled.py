@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem, Missing
+from fitting.engines.base import Block, FitProblem, Missing, Run, WholeFits
 from fitting.engines.vmapped import loss_of, reproducible_arithmetic, step_points
 from fitting.losses import LossConfig
 from fitting.optimizers import OptimizerConfig, State
@@ -44,7 +44,7 @@ _OPTIONS: dict[str, Any] = {"cpp.threads": 1}
 Update = Callable[[Tensor, Tensor, State, Tensor, Tensor, Tensor], None]
 
 
-class CompiledEngine:
+class CompiledEngine(WholeFits):
     """``torch.compile`` of the generic engine: any field, where there is a C++ compiler.
 
     Inductor writes the element-wise work of a step as a few loops, so activations travel through
@@ -84,24 +84,78 @@ class CompiledEngine:
         with reproducible_arithmetic(), torch.no_grad():  # as in a fit: the code depends on it
             _compiled(_step_of(problem, self.block_size(problem), has_own_points=False))
 
-    def fit(
-        self,
-        problem: FitProblem,
-        block: Block,
-        *,
-        threads: int = 1,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Fit one block; see ``Engine.fit``.
+    def start(self, problem: FitProblem, block: Block) -> Run:
+        """Begin to fit one block; see ``Engine.start``.
 
         Inside, every block is cut and padded to ``block_size``, for which there is compiled code.
         """
-        del threads  # one: processes share the work
-        size, count = self.block_size(problem), len(block.start)
-        rows = [
-            _fit(problem, _cut(block, first, size), check_stop) for first in range(0, count, size)
+        return _CompiledRun(problem, block, self.block_size(problem))
+
+
+class _CompiledRun(Run):
+    """Chunks of the size for which there is code; those without an active field are skipped."""
+
+    def __init__(self, problem: FitProblem, block: Block, size: int) -> None:
+        super().__init__(problem, block)
+        optimizer, rates = problem.config.optimizer, enumerate(problem.rates(), start=1)
+        table = torch.tensor([optimizer.scalars(step, rate) for step, rate in rates])
+        self._scalars = table.to(block.start)
+        self._size = size
+        self._chunks = [
+            _Chunk(problem, _cut(block, first, size), size)
+            for first in range(0, len(block.start), size)
         ]
-        return torch.cat(rows)[:count]
+
+    @torch.no_grad()
+    def _take(self, steps: range, threads: int, check_stop: Callable[[], None]) -> None:
+        del threads  # one: processes share the work
+        for chunk, active in zip(self._chunks, self._active.split(self._size), strict=True):
+            if not active.any():
+                continue
+            for step in range(steps.start + 1, steps.stop + 1):
+                if step % _STEPS_BETWEEN_CHECKS == 0:
+                    check_stop()
+                chunk.take(step, self._scalars[step - 1])
+
+    def _current_rows(self) -> Tensor:
+        return torch.cat([chunk.rows for chunk in self._chunks])[: len(self._active)]
+
+
+class _Chunk:
+    """As many fields as the code is for: those of a block, and copies of the first of them."""
+
+    def __init__(self, problem: FitProblem, block: Block, size: int) -> None:
+        self._problem, self._block, self._size = problem, block, size
+        # Where steps draw from many points, only what they draw is padded.
+        self._all_points = None if problem.is_sampled else self._points(step=1)
+        self._start = self._padded(block.start)
+        self.rows, self._state = self._start.clone(), problem.config.optimizer.start(self._start)
+        with torch.no_grad():
+            code = _step_of(problem, size, has_own_points=block.coords is not None)
+            self._update = _compiled(code)
+
+    def take(self, step: int, scalars: Tensor) -> None:
+        """Run one step, counted from 1."""
+        points = self._all_points or self._points(step)
+        self._update(self.rows, self._start, self._state, scalars, *points)
+
+    def _points(self, step: int) -> tuple[Tensor, Tensor]:
+        coords, targets = step_points(self._problem, self._block, step)
+        if self._block.coords is not None:
+            coords = self._padded(coords)
+        return coords, self._padded(targets)
+
+    def _padded(self, values: Tensor) -> Tensor:
+        """Return a copy with the first field at its end until there are enough."""
+        copies = values[:1].expand(self._size - len(values), *values.shape[1:])
+        return torch.cat([values, copies])
+
+
+def _cut(block: Block, first: int, size: int) -> Block:
+    """Return up to ``size`` fields from ``first`` on."""
+    places = slice(first, first + size)
+    coords = None if block.coords is None else block.coords[places]
+    return Block(block.start[places], block.targets[places], coords)
 
 
 @dataclass(frozen=True)
@@ -131,32 +185,6 @@ def _step_of(problem: FitProblem, block_size: int, *, has_own_points: bool) -> _
         out_dim=problem.out_dim,
         device=problem.coords.device,
     )
-
-
-def _cut(block: Block, first: int, size: int) -> Block:
-    """Return ``size`` fields from ``first`` on, copies of that one where there are no more."""
-
-    def cut(values: Tensor) -> Tensor:
-        part = values[first : first + size]
-        copies = part[:1].expand(size - len(part), *part.shape[1:])
-        return torch.cat([part, copies])
-
-    coords = None if block.coords is None else cut(block.coords)
-    return Block(cut(block.start), cut(block.targets), coords)
-
-
-def _fit(problem: FitProblem, block: Block, check_stop: Callable[[], None]) -> Tensor:
-    optimizer, start = problem.config.optimizer, block.start
-    rates = enumerate(problem.rates(), start=1)
-    table = torch.tensor([optimizer.scalars(step, rate) for step, rate in rates])
-    rows, state = start.clone(), optimizer.start(start)
-    with torch.no_grad():
-        update = _compiled(_step_of(problem, len(start), has_own_points=block.coords is not None))
-        for step, scalars in enumerate(table.to(start), start=1):
-            if step % _STEPS_BETWEEN_CHECKS == 0:
-                check_stop()
-            update(rows, start, state, scalars, *step_points(problem, block, step))
-    return rows
 
 
 @functools.lru_cache(maxsize=_STEPS_KEPT)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem
+from fitting.engines.base import Block, FitProblem, Run, WholeFits
 from fitting.losses import LossConfig
 from nefbench.fields import FieldConfig
 from nefbench.spec import ParamSpec
@@ -26,7 +26,7 @@ _LARGEST_BLOCK = 4096
 _STEPS_BETWEEN_CHECKS = 20
 
 
-class VmappedEngine:
+class VmappedEngine(WholeFits):
     """Eager ``torch.func``: the reference that every faster engine is compared with."""
 
     name: EngineName = "vmapped"
@@ -49,33 +49,41 @@ class VmappedEngine:
     def prepare(self, problem: FitProblem) -> None:
         """Do nothing: there is nothing to compile."""
 
-    def fit(
-        self,
-        problem: FitProblem,
-        block: Block,
-        *,
-        threads: int = 1,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Fit one block; see ``Engine.fit``."""
-        del threads  # one: the bits would depend on it
-        optimizer, start = problem.config.optimizer, block.start
+    def start(self, problem: FitProblem, block: Block) -> Run:
+        """Begin to fit one block; see ``Engine.start``."""
+        return _VmappedRun(problem, block)
+
+
+class _VmappedRun(Run):
+    """Steps of the whole block: frozen fields cost as much as active ones, for the same bits."""
+
+    def __init__(self, problem: FitProblem, block: Block) -> None:
+        super().__init__(problem, block)
+        self._problem, self._block = problem, block
         mask = problem.spec.trainable_mask()
-        mask = None if mask is None else mask.to(start.device)
-        in_dims = (0, None if block.coords is None else 0, 0)
+        self._mask = None if mask is None else mask.to(block.start.device)
         loss = loss_of(problem.config.field, problem.spec, problem.loss)
-        gradient_of = vmap(grad(loss), in_dims=in_dims)
-        rows = start.clone()
-        state = optimizer.start(rows)
-        with torch.no_grad():
-            for step, rate in enumerate(problem.rates(), start=1):
-                if step % _STEPS_BETWEEN_CHECKS == 0:
-                    check_stop()
-                gradient = gradient_of(rows, *step_points(problem, block, step))
-                optimizer.update(rows, gradient, state, optimizer.scalars(step, rate))
-                if mask is not None:  # undoes weight decay as well
-                    torch.where(mask, rows, start, out=rows)
-        return rows
+        in_dims = (0, None if block.coords is None else 0, 0)
+        self._gradient_of = vmap(grad(loss), in_dims=in_dims)
+        self._rates = problem.rates()
+        self._rows = block.start.clone()
+        self._state = problem.config.optimizer.start(self._rows)
+
+    @torch.no_grad()
+    def _take(self, steps: range, threads: int, check_stop: Callable[[], None]) -> None:
+        del threads  # one: the bits would depend on it
+        optimizer, rows = self._problem.config.optimizer, self._rows
+        for step in range(steps.start + 1, steps.stop + 1):
+            if step % _STEPS_BETWEEN_CHECKS == 0:
+                check_stop()
+            gradient = self._gradient_of(rows, *step_points(self._problem, self._block, step))
+            scalars = optimizer.scalars(step, self._rates[step - 1])
+            optimizer.update(rows, gradient, self._state, scalars)
+            if self._mask is not None:  # undoes weight decay as well
+                torch.where(self._mask, rows, self._block.start, out=rows)
+
+    def _current_rows(self) -> Tensor:
+        return self._rows
 
 
 @contextlib.contextmanager

@@ -12,6 +12,25 @@ from nefbench.cli import console
 if TYPE_CHECKING:
     from fitting import FitConfig, FitReport
     from nefbench.signals import Signals
+    from nefbench.weights import FieldRows, NeuralDataset
+
+_QUALITY = (
+    ("PSNR dB:\nmedian", "psnr_db", "median", 1),
+    ("worst\n5 %", "psnr_db", "worst_5_percent", 1),
+    ("worst", "psnr_db", "worst", 1),
+    ("SSIM:\nmedian", "ssim", "median", 4),
+    ("off-grid\ndB: median", "psnr_off_db", "median", 1),
+    ("R:\nmedian", "psnr_ratio", "median", 3),
+    ("IoU uniform:\nmedian", "iou_uniform", "median", 3),
+    ("worst\n5 %", "iou_uniform", "worst_5_percent", 3),
+    ("worst", "iou_uniform", "worst", 3),
+    ("near surface:\nmedian", "iou_near_surface", "median", 3),
+    ("R:\nmedian", "iou_ratio", "median", 3),
+)
+"""Columns of the table of quality: heading, measure, which number of it, digits."""
+
+_QUALITY_OF_SHAPES = (("MAE:\nmedian", "mae", "median", 4),)
+"""More columns for shapes: only signed distances have this measure there."""
 
 
 def fit(
@@ -27,6 +46,10 @@ def fit(
     ] = None,
     overrides: console.SetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
+    until_psnr: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="Stop a field when its PSNR is this high; see steps."),
+    ] = None,
     config: console.ConfigOption = None,
     only: Annotated[
         str | None, typer.Option(metavar="A:B", help="Fit only these fields, and again.")
@@ -38,18 +61,20 @@ def fit(
 ) -> None:
     """Fit one field per signal and write a neural dataset.
 
-    The same command continues a run that was stopped. Presets: digits-*, mnist-*, cifar10-* with
-    siren, fouriernet or rffnet.
+    The same command continues a run that was stopped. Presets, each with siren, fouriernet or
+    rffnet: digits-*, patches-*, shapes-* (nothing to download); mnist-*, cifar10-*, stl10-*,
+    celeba-*, tinyimagenet-*, micro-imagenet-*, imagenet-*.
     """
-    console.run(lambda: _fit(source, out, overrides or [], seed, config, only, executor, device,
-                             json, quiet))  # fmt: skip
+    settings = list(overrides or [])
+    settings += [] if seed is None else [f"seed={seed}"]
+    settings += [] if until_psnr is None else [f"until_psnr={until_psnr}"]
+    console.run(lambda: _fit(source, out, settings, config, only, executor, device, json, quiet))
 
 
 def _fit(
     source: str,
     out: Path | None,
     overrides: list[str],
-    seed: int | None,
     config_name: str | None,
     only: str | None,
     executor: str,
@@ -62,11 +87,11 @@ def _fit(
     quiet = quiet or as_json
     chosen = _parse_range(only)
     if Path(source).is_dir():
-        folder, signals, config = _continued(Path(source), config_name, overrides, seed, out)
+        folder, signals, config = _continued(Path(source), config_name, overrides, out)
     else:
-        folder, signals, config = _described(source, overrides, seed, config_name, out)
+        folder, signals, config = _described(source, overrides, config_name, out)
     console.check_device(device)
-    num_params = config.field.spec(signals.coords.shape[1], signals.num_channels).num_params
+    num_params = config.field.spec(signals.in_dim, signals.num_channels).num_params
     runner = parse_executor(executor)
     announced = False
     with console.progress("fields", quiet=quiet) as report_progress:
@@ -94,7 +119,7 @@ def _fit(
 
 
 def _described(
-    source: str, overrides: list[str], seed: int | None, config_name: str | None, out: Path | None
+    source: str, overrides: list[str], config_name: str | None, out: Path | None
 ) -> tuple[Path, Signals, FitConfig]:
     from nefbench.errors import ConfigError
     from studies.recipes import load_fit_recipe
@@ -103,15 +128,13 @@ def _described(
         raise ConfigError(
             "--config goes with a folder to continue; a new one is named by --set name=…"
         )
-    if seed is not None:
-        overrides = [*overrides, f"seed={seed}"]
     recipe = load_fit_recipe(source, overrides)
     folder = out or Path("runs") / Path(source).stem
     return folder, recipe.signals.open(), recipe.fit_config
 
 
 def _continued(
-    folder: Path, name: str | None, overrides: list[str], seed: int | None, out: Path | None
+    folder: Path, name: str | None, overrides: list[str], out: Path | None
 ) -> tuple[Path, Signals, FitConfig]:
     """Read from the folder itself what was being fitted."""
     from nefbench.config import config_from_mapping
@@ -119,8 +142,10 @@ def _continued(
     from nefbench.weights import load_neural_dataset
     from studies.recipes import FitRecipe
 
-    if overrides or seed is not None or out is not None:
-        raise ConfigError(f"continuing {folder}: --set, --seed and --out would change what it is")
+    if overrides or out is not None:
+        raise ConfigError(
+            f"continuing {folder}: --set, --seed, --until-psnr and --out would change what it is"
+        )
     dataset = load_neural_dataset(folder, name)
     entry = dataset.entry
     if entry.signals.config is None:
@@ -146,15 +171,23 @@ def _parse_range(text: str | None) -> tuple[int, int] | None:
 
 def _announce(signals: Signals, config: FitConfig, num_params: int, quiet: bool) -> None:
     sizes = ", ".join(f"{len(split):,} {split.name}" for split in signals.splits)
-    shape = "x".join(map(str, (*signals.grid_shape, signals.num_channels)))
     field = config.field
-    console.say(f"signals  {signals.name}: {sizes}; {shape}", quiet=quiet)
+    steps = f"{config.num_steps:,} steps of {config.optimizer.kind}"
+    if config.until_psnr is not None:
+        steps = f"at most {steps}, until {config.until_psnr:g} dB"
+    console.say(f"signals  {signals.name}: {sizes}; {signals.shape_text}", quiet=quiet)
     console.say(
         f"field    {field.kind}, width {field.hidden_dim}, {num_params:,} weights; "
-        f"{config.init.kind} start, seed {config.seed}; {config.num_steps:,} steps of "
-        f"{config.optimizer.kind}",
+        f"{config.init.kind} start, seed {config.seed}; {steps}"
+        f"{copies_text(config.num_refits, config.views.count if config.views else 1)}",
         quiet=quiet,
     )
+
+
+def copies_text(num_refits: int, num_views: int) -> str:
+    """Say how many fields a signal has, where it is more than one."""
+    text = f"; {num_refits} fits of each signal" if num_refits > 1 else ""
+    return f"{text}; {num_views} views of each training signal" if num_views > 1 else text
 
 
 def _print_report(report: FitReport) -> None:
@@ -177,27 +210,37 @@ def _print_report(report: FitReport) -> None:
             f"({entry.num_finished:,} of {entry.num_fields:,} fields are finished)"
         )
         return
-    print_quality(dataset.name, entry)
+    print_quality(dataset.name, dataset)
     if dataset.class_names:
         console.print_line(f"next     nefbench train {folder} --config {dataset.name}")
 
 
-def print_quality(title: str, entry: Any) -> None:
-    """Print the quality of every split of a finished config."""
-    columns = ["split", "fields", "diverged"]
-    columns += ["PSNR dB: median", "worst 5 %", "worst"] if "psnr_db" in entry.metrics else []
-    columns += ["SSIM: median"] if "ssim" in entry.metrics else []
+def print_quality(title: str, dataset: NeuralDataset) -> None:
+    """Print the quality of every split of a finished config, and its steps where they differ."""
+    entry = dataset.entry
+    shown = [column for column in _QUALITY if column[1] in entry.metrics]
+    if dataset.is_of_shapes:
+        shown += [column for column in _QUALITY_OF_SHAPES if column[1] in entry.metrics]
+    has_steps = entry.fit.get("until_psnr") is not None
     rows = []
     for split, summary in entry.summary.items():
         diverged = summary.num_fields - summary.status.get("ok", 0)
         cells = [split, f"{summary.num_fields:,}", f"{diverged:,}"]
-        psnr, ssim = summary.quality.get("psnr_db", {}), summary.quality.get("ssim", {})
-        if "psnr_db" in entry.metrics:
-            cells += [_number(psnr.get(key)) for key in ("median", "worst_5_percent", "worst")]
-        if "ssim" in entry.metrics:
-            cells.append(_number(ssim.get("median"), 4))
+        for _, metric, key, digits in shown:
+            cells.append(_number(summary.quality.get(metric, {}).get(key), digits))
+        if has_steps:
+            cells.append(_number(median_steps(dataset.split(split)), 0))
         rows.append(cells)
-    console.print_table(title, columns, rows)
+    names = [heading for heading, *_ in shown] + (["steps:\nmedian"] if has_steps else [])
+    console.print_table(title, ["split", "fields", "diverged", *names], rows)
+
+
+def median_steps(fields: FieldRows) -> float | None:
+    """Median number of steps of the fields that are ok, if it is recorded."""
+    steps = fields.provenance.get("num_steps")
+    if steps is None or not bool(fields.is_ok.any()):
+        return None
+    return float(steps[fields.is_ok].double().quantile(0.5))
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -39,7 +39,7 @@ def _import(source: Path, out: Path, name: str | None, splits: str | None) -> No
         f"wrote    {out} ({dataset.name}): {console.count_text(entry.num_fields, 'field')}, "
         f"{entry.field.kind}, {entry.spec.num_params:,} weights"
     )
-    print_quality(dataset.name, entry)
+    print_quality(dataset.name, dataset)
     if dataset.class_names and len(entry.splits) == 3:
         console.print_line(
             f"next     nefbench train {console.shell_text(out)} --config {dataset.name}"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nefbench.cli import console
-from nefbench.cli.fit import print_quality
+from nefbench.cli import console, pictures
+from nefbench.cli.fit import copies_text, median_steps, print_quality
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
-    from nefbench.weights import NeuralDataset
+    from nefbench.metrics import NMI, SetRatio
+    from nefbench.weights import ConfigEntry, FieldRows, NeuralDataset
 
 _SHOWN = 10
 _ZOOM = 8
 _MOST_PIXELS = 128
+_MOST_POINTS = 1024
+_COLUMNS = 5
 
 
 def inspect(
@@ -34,7 +39,6 @@ def inspect(
 
 
 def _inspect(folder: Path, config_name: str | None, out: Path | None, as_json: bool) -> None:
-    from nefbench.config import config_to_mapping
     from nefbench.errors import ConfigError
     from nefbench.weights import load_all, load_neural_dataset
 
@@ -45,19 +49,84 @@ def _inspect(folder: Path, config_name: str | None, out: Path | None, as_json: b
     if out is not None and len(datasets) > 1:
         raise ConfigError(f"--out is one picture, {folder} holds several configs; add --config")
     if as_json:
-        for dataset in datasets:
-            for split in dataset.split_names if dataset.entry.is_complete else ():
-                dataset.split(split)
-        console.print_json({dataset.name: config_to_mapping(dataset.entry) for dataset in datasets})
+        console.print_json({dataset.name: _as_json(dataset) for dataset in datasets})
         return
     if not datasets:
         console.print_line(f"{folder} holds no fields yet")
     for dataset in datasets:
         _print_entry(dataset)
         if dataset.entry.is_complete:
+            last = _check_parts(dataset)
+            console.print_line("check    every part agrees with its checksum")
+            print_quality("", dataset)
+            _print_measures(dataset)
+            _print_measured(measure(dataset, last))
             default = Path(f"gallery-{folder.resolve().name}-{dataset.name}.png")
-            _draw(dataset, out or default)
+            _draw(dataset, last, out or default)
         console.print_line("")
+
+
+def _as_json(dataset: NeuralDataset) -> dict[str, Any]:
+    """Return the record in the manifest, and under ``measured`` what was measured just now."""
+    from nefbench.config import config_to_mapping
+
+    measured = None
+    if dataset.entry.is_complete:
+        measured = config_to_mapping(measure(dataset, _check_parts(dataset)))
+    return {**config_to_mapping(dataset.entry), "measured": measured}
+
+
+def _check_parts(dataset: NeuralDataset) -> FieldRows:
+    """Read every byte against its checksum; return the last split."""
+    for split in dataset.split_names[:-1]:
+        dataset.split(split)
+    return dataset.split(dataset.split_names[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured over the ok fields of the last split.
+
+    Attributes:
+        split: Its name.
+        nmi: How k-means clusters of its weights agree with the classes.
+        nmi_missing: Why ``nmi`` is None; empty otherwise.
+        ratio: Quality off the fitted points over quality on them.
+        ratio_of: The two columns that were divided.
+        median_steps: Optimizer steps per field, if recorded.
+    """
+
+    split: str
+    nmi: NMI | None
+    nmi_missing: str
+    ratio: SetRatio | None
+    ratio_of: tuple[str, str] | None
+    median_steps: float | None
+
+
+def measure(dataset: NeuralDataset, fields: FieldRows) -> Measured:
+    """Measure the last split; k-means takes seconds."""
+    from nefbench.metrics import nmi, set_ratio
+
+    good = fields.select(fields.is_ok)
+    found, missing = None, "no labels"
+    if good.labels is not None:
+        try:
+            found, missing = nmi(good.weights, good.labels), ""
+        except ValueError as error:
+            missing = str(error)
+    pairs = (("psnr_off_db", "psnr_db"), ("iou_uniform", "iou"))
+    pair = next((pair for pair in pairs if set(pair) <= set(good.quality)), None)
+    ratio = set_ratio(*(good.quality[name] for name in pair)) if pair else None
+    known = ratio is not None and ratio.num_fields > 0
+    return Measured(
+        split=dataset.split_names[-1],
+        nmi=found,
+        nmi_missing=missing,
+        ratio=ratio if known else None,
+        ratio_of=pair if known else None,
+        median_steps=median_steps(fields),
+    )
 
 
 def _print_entry(dataset: NeuralDataset) -> None:
@@ -66,75 +135,145 @@ def _print_entry(dataset: NeuralDataset) -> None:
     entry = dataset.entry
     arch = config_to_mapping(entry.field)
     settings = ", ".join(f"{key} {value}" for key, value in arch.items() if key != "kind")
-    shape = "x".join(map(str, (*entry.signals.grid_shape, len(entry.signals.mean))))
-    optimizer = entry.fit.get("optimizer", {})
     console.print_line(f"config   {dataset.name}")
     console.print_line(
         f"field    {entry.field.kind}: {settings}; {entry.spec.num_params:,} weights in "
         f"{len(entry.tensors)} tensors"
     )
     console.print_line(
-        f"signals  {entry.signals.name}, {shape}, {len(entry.signals.class_names)} classes; "
-        f"{entry.signals.source}; licence {entry.signals.licence}"
+        f"signals  {entry.signals.name}, {_shape_text(dataset)}, {len(entry.signals.class_names)} "
+        f"classes; {entry.signals.source}; licence {entry.signals.licence}"
     )
-    console.print_line(
-        f"fit      {entry.fit.get('init', {}).get('kind', 'unknown')} start, "
-        f"{entry.fit.get('num_steps', 'unknown')} steps, {optimizer.get('kind', 'unknown')} "
-        f"{optimizer.get('learning_rate', '')}; engine {entry.engine}; nefbench {entry.version}"
-    )
+    console.print_line(f"fit      {_fit_text(entry)}")
     state = "complete" if entry.is_complete else "NOT FINISHED"
     console.print_line(
         f"files    {console.count_text(len(entry.parts), 'part')}, "
         f"{console.folder_size(dataset.folder / dataset.name)}; {entry.num_finished:,} of "
         f"{entry.num_fields:,} fields, {state}; digest {entry.digest[:12]}"
     )
-    if entry.is_complete:
-        for split in dataset.split_names:
-            dataset.split(split)  # reads every byte against its checksum
-        console.print_line("check    every part agrees with its checksum")
-        print_quality("", entry)
 
 
-def _draw(dataset: NeuralDataset, path: Path) -> None:
-    """Draw fields of the last split on two grids, from the worst PSNR to the best if known."""
+def _shape_text(dataset: NeuralDataset) -> str:
+    signals = dataset.entry.signals
+    if dataset.is_of_shapes:
+        return f"{signals.output} in {dataset.entry.in_dim} dimensions"
+    shape = "x".join(map(str, (*signals.grid_shape, len(signals.mean))))
+    low, high = signals.value_range
+    return shape if (low, high) == (0.0, 1.0) else f"{shape} from {low:g} to {high:g}"
+
+
+def _fit_text(entry: ConfigEntry) -> str:
+    fit = entry.fit
+    optimizer = fit.get("optimizer", {})
+    steps = f"{fit.get('num_steps', 'unknown')} steps"
+    if fit.get("until_psnr") is not None:
+        steps = f"at most {steps} until {fit['until_psnr']:g} dB"
+    return (
+        f"{fit.get('init', {}).get('kind', 'unknown')} start, {steps}, "
+        f"{optimizer.get('kind', 'unknown')} {optimizer.get('learning_rate', '')}"
+        f"{copies_text(fit.get('num_refits', 1), (fit.get('views') or {}).get('count', 1))}; "
+        f"engine {entry.engine}; nefbench {entry.version}"
+    )
+
+
+def _print_measures(dataset: NeuralDataset) -> None:
+    """Print every measure of the last split."""
+    split = dataset.split_names[-1]
+    quality = dataset.entry.summary[split].quality
+    rows = [
+        [name, *(f"{numbers[key]:.4g}" for key in ("median", "worst_5_percent", "worst"))]
+        for name, numbers in quality.items()
+    ]
+    if rows:
+        console.print_table(f"split {split}", ["measure", "median", "worst 5 %", "worst"], rows)
+
+
+def _print_measured(measured: Measured) -> None:
+    place = f"fields of split {measured.split}"
+    if measured.ratio is not None and measured.ratio_of is not None:
+        off, inside = measured.ratio_of
+        console.print_line(
+            f"ratio    R {measured.ratio.ratio_of_means:.4f} (ratio of means), "
+            f"{measured.ratio.mean_of_ratios:.4f} (mean of ratios): {off} over {inside}, "
+            f"{measured.ratio.num_fields:,} {place}"
+        )
+    nmi = measured.nmi
+    if nmi is not None:
+        console.print_line(
+            f"nmi      {nmi.value:.2f} (k-means, k {nmi.num_clusters}, "
+            f"{nmi.num_restarts} restarts, seed {nmi.seed}, {nmi.num_fields:,} {place})"
+        )
+    elif measured.nmi_missing != "no labels":
+        console.print_line(f"nmi      not measured: {measured.nmi_missing}")
+
+
+def _draw(dataset: NeuralDataset, fields: FieldRows, path: Path) -> None:
+    """Draw fields of a split, from the worst to the best where their quality is known."""
     import torch
 
     from nefbench import plots
+    from nefbench.errors import MissingDependencyError
 
-    grid = dataset.entry.signals.grid_shape
-    if len(grid) != 2:
-        console.print_line("gallery  no picture: the signals are not images")
-        return
-    fields = dataset.split(dataset.split_names[-1])
     good = fields.select(fields.is_ok)
     if not len(good):
         console.print_line("gallery  no picture: no field is ok")
         return
-    psnr_db = good.quality.get("psnr_db")
-    order = torch.arange(len(good)) if psnr_db is None else psnr_db.argsort(stable=True)
+    if not dataset.default_grid:
+        console.print_line("gallery  no picture: the fitted grid is not known")
+        return
+    measure = pictures.leading_quality(good)
+    order = torch.arange(len(good))
+    if measure is not None:
+        order = good.quality[measure].argsort(stable=True)
     picked = order[torch.linspace(0, len(good) - 1, min(_SHOWN, len(good))).long()]
-    finer = tuple(max(side, min(side * _ZOOM, _MOST_PIXELS)) for side in grid)
-    captions = [
-        _caption(dataset, good.labels, index, None if psnr_db is None else float(psnr_db[index]))
-        for index in picked.tolist()
-    ]
-    rows = [
-        plots.GalleryRow("fitted grid", dataset.render(good.weights[picked]), captions),
-        plots.GalleryRow("finer grid", dataset.render(good.weights[picked], finer)),
-    ]
+    captions = [pictures.caption(dataset, good, index) for index in picked.tolist()]
+    try:
+        figure = _gallery(dataset, good.weights[picked], captions)
+    except MissingDependencyError as error:
+        console.print_line(f"gallery  no picture: {error}")
+        return
+    if figure is None:
+        console.print_line(f"gallery  no picture of {dataset.entry.in_dim} dimensions")
+        return
     table = [(int(good.signal_index[index]), *caption.split("\n")) for index, caption in
              zip(picked.tolist(), captions, strict=True)]  # fmt: skip
     columns = ("signal_index", *(f"caption_{i}" for i in range(len(table[0]) - 1)))
-    target = plots.save_figure(plots.gallery_figure(rows), path, columns, table)[0]
-    order_text = "in index order" if psnr_db is None else "from the worst PSNR to the best"
-    console.print_line(f"gallery  {target} ({order_text})")
+    target = plots.save_figure(figure, path, columns, table)[0]
+    order_text = "in index order"
+    if measure is not None:
+        order_text = f"from the worst {pictures.LEADING[measure][0]} to the best"
+    on_a_line = dataset.entry.in_dim == 1  # all channels are drawn
+    note = "" if on_a_line else pictures.channels_text(dataset.entry.out_dim)
+    console.print_line(f"gallery  {target} ({order_text}{note})")
 
 
-def _caption(
-    dataset: NeuralDataset, labels: Tensor | None, index: int, psnr_db: float | None
-) -> str:
-    label = -1 if labels is None else int(labels[index])
-    unknown = "" if labels is None else "no label"
-    name = dataset.class_names[label] if label >= 0 else unknown
-    quality = "" if psnr_db is None else f"{psnr_db:.1f} dB"
-    return "\n".join(part for part in (name, quality) if part)
+def _gallery(dataset: NeuralDataset, weights: Tensor, captions: list[str]) -> Figure | None:
+    """Draw fields of any domain of up to three dimensions."""
+    from nefbench import plots
+
+    if dataset.is_of_shapes:
+        from nefbench.weights.surfaces import field_surface
+
+        meshes = [field_surface(dataset, row) for row in weights]
+        return pictures.surfaces_figure(meshes, captions, columns=_COLUMNS)
+    grid = dataset.default_grid
+    if len(grid) > 3:
+        return None
+    values = dataset.render(weights)
+    if len(grid) == 3:
+        return pictures.slices_figure(dataset, values, captions)
+    most = _MOST_PIXELS if len(grid) == 2 else _MOST_POINTS
+    zoom = max(1.0, min(_ZOOM, most / max(grid)))
+    finer = dataset.render(weights, [round(side * zoom) for side in grid])
+    if len(grid) == 1:
+        panels = [
+            plots.LinePanel(line, dots, text.replace("\n", ", "))
+            for line, dots, text in zip(finer, values, captions, strict=True)
+        ]
+        return plots.lines_figure(panels, columns=_COLUMNS)
+    return plots.gallery_figure(
+        [
+            plots.GalleryRow("fitted grid", pictures.pixels(dataset, values), captions),
+            plots.GalleryRow("finer grid", pictures.pixels(dataset, finer)),
+        ]
+    )

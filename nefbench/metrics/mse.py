@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nefbench.metrics._shapes import check_same_shape
+
 
 def mse(truth: Tensor, estimate: Tensor) -> Tensor:
     """Mean squared error per field over points and channels, in squared units of the values.
@@ -14,5 +16,9 @@ def mse(truth: Tensor, estimate: Tensor) -> Tensor:
 
     Returns:
         ``[N]``.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    check_same_shape(truth, estimate)
     return (truth - estimate).square().flatten(1).mean(1)

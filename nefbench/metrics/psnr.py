@@ -20,6 +20,9 @@ def psnr(truth: Tensor, estimate: Tensor) -> Tensor:
 
     Returns:
         ``[N]``; the squared error is averaged over points and channels before the logarithm.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
     return -10 * torch.log10(mse(truth, estimate.clamp(0, 1)).clamp_min(LEAST_MSE))
 
@@ -30,9 +33,18 @@ def psnr_peak(truth: Tensor, estimate: Tensor) -> Tensor:
     Not comparable between images of different brightness; kept for comparison with published
     numbers. Nothing is clipped; a perfect field scores exactly 80 dB.
 
+    fit-a-nef divides by zero for an image that is black throughout; here its peak is 1.
+
     Args:
-        truth: ``[N, Q, c]``, values in [0, 1].
+        truth: ``[N, Q, c]``, values in [0, 1]; a field whose maximum is 0 or less has peak 1.
         estimate: ``[N, Q, c]``.
+
+    Returns:
+        ``[N]``, at most 80.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
     peak = truth.flatten(1).amax(1)[:, None, None]
+    peak = torch.where(peak > 0, peak, 1)
     return -10 * torch.log10(mse(truth / peak, estimate / peak) + 1e-8)

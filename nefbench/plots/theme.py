@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nefbench import files
 
@@ -75,13 +76,23 @@ def save_figure(
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([columns, *rows])
     files.write_text(path.with_suffix(".csv"), table.getvalue())
-    with rc_context(_STYLE):
-        # Lay out once: the layout starts from the last one, so every saving would shift it.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    for ending, metadata in ((".pdf", {"CreationDate": None}), (".png", None)):
-        content = io.BytesIO()
-        with rc_context(_STYLE):
-            figure.savefig(content, format=ending[1:], metadata=metadata)
-        files.write_bytes(path.with_suffix(ending), content.getvalue())
+    for ending in (".pdf", ".png"):
+        files.write_bytes(path.with_suffix(ending), _encoded(figure, ending[1:]))
     return [path.with_suffix(ending) for ending in (".png", ".pdf", ".csv")]
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write ``path`` as PNG alone; the same figure gives the same bytes."""
+    files.write_bytes(path, _encoded(figure, "png"))
+
+
+def _encoded(figure: Figure, kind: str) -> bytes:
+    content = io.BytesIO()
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    with rc_context(_STYLE):
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            # Lay out once: the layout starts from the last one, so every saving would shift it.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()

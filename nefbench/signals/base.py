@@ -1,4 +1,4 @@
-"""What is fitted: values of ``N`` signals at shared coordinates, with labels and splits."""
+"""What is fitted: ``N`` signals with labels and splits, on a grid or at points of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch import Tensor
 from nefbench.errors import SignalError
 
 SPLIT_NAMES = ("train", "validation", "test")
-_STATISTICS_BLOCK = 1024
+_STATISTICS_SIGNALS, _STATISTICS_NUMBERS = 1024, 2**24
+"""Signals and numbers, at most, that are in memory at once while statistics are taken."""
 _FINGERPRINT_SIGNALS = 64
 
 
@@ -27,7 +28,7 @@ class Values(Protocol):
         """Number of signals ``N``."""
 
     def read(self, positions: Sequence[int]) -> Tensor:
-        """Return values ``[n, Q, c]``, float32 in [0, 1]."""
+        """Return raw values ``[n, Q, c]``, float32 within the signals' value range."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,13 @@ class Split:
         return self.stop - self.start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Signals:
-    """A set of signals sampled at the same coordinates.
+    """A set of signals, each of which one field is fitted to; see the subclasses for their values.
 
     Attributes:
         name: What a reader calls it, for example ``digits``.
         source: Where it came from, in words that a person can repeat.
-        grid_shape: Samples per axis, slowest first (height, width); its product is ``Q``.
-        values: The raw values, ``[N, Q, c]`` in [0, 1].
         indices: Position of every signal in its source; seeds of draws, so it must not depend on
             which other signals are selected. A source of several splits is counted through.
         splits: Ranges that cover all ``N`` signals in order.
@@ -92,8 +91,6 @@ class Signals:
 
     name: str
     source: str
-    grid_shape: tuple[int, ...]
-    values: Values
     indices: Tensor
     splits: tuple[Split, ...]
     mean: tuple[float, ...]
@@ -105,7 +102,7 @@ class Signals:
 
     def __len__(self) -> int:
         """Number of signals ``N``."""
-        return len(self.values)
+        return len(self.indices)
 
     @property
     def num_channels(self) -> int:
@@ -113,9 +110,81 @@ class Signals:
         return len(self.mean)
 
     @property
+    def in_dim(self) -> int:
+        """Coordinates ``d`` of a point."""
+        raise NotImplementedError
+
+    @property
+    def num_points(self) -> int:
+        """Points ``Q`` that a field may be fitted to."""
+        raise NotImplementedError
+
+    @property
+    def shape_text(self) -> str:
+        """One signal's size in words, for tables: ``28x28x1``."""
+        raise NotImplementedError
+
+    def denormalise(self, values: Tensor) -> Tensor:
+        """Map field outputs ``[..., c]`` back to raw values (not clipped)."""
+        return values * values.new_tensor(self.std) + values.new_tensor(self.mean)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Map raw values ``[..., c]`` to what a field is fitted to."""
+        return (values - values.new_tensor(self.mean)) / values.new_tensor(self.std)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the selection, its labels and some signals spread evenly over it."""
+        content = hashlib.sha256()
+        content.update(self._fingerprint_of_layout())
+        content.update(self.indices.numpy().tobytes())
+        if self.labels is not None:
+            content.update(self.labels.numpy().tobytes())
+        count = min(self._num_fingerprinted, len(self))
+        positions = np.linspace(0, len(self) - 1, count).astype(int).tolist()
+        content.update(self._fingerprint_of_values(positions))
+        return content.hexdigest()
+
+    @property
+    def _num_fingerprinted(self) -> int:
+        return _FINGERPRINT_SIGNALS
+
+    def _fingerprint_of_layout(self) -> bytes:
+        raise NotImplementedError
+
+    def _fingerprint_of_values(self, positions: Sequence[int]) -> bytes:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSignals(Signals):
+    """Signals sampled on one regular grid: waves, images, volumes, of any channel count.
+
+    Attributes:
+        grid_shape: Samples per axis, slowest first (height, width); its product is ``Q``.
+        values: The raw values, ``[N, Q, c]``.
+        value_range: Lowest and highest raw value there can be; quality is measured with this
+            range mapped to [0, 1].
+    """
+
+    grid_shape: tuple[int, ...]
+    values: Values
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def in_dim(self) -> int:
+        """Axes ``d`` of the grid."""
+        return len(self.grid_shape)
+
+    @property
     def num_points(self) -> int:
         """Samples per signal, ``Q``."""
         return math.prod(self.grid_shape)
+
+    @property
+    def shape_text(self) -> str:
+        """Samples per axis and channels: ``28x28x1``."""
+        return "x".join(map(str, (*self.grid_shape, self.num_channels)))
 
     @cached_property
     def coords(self) -> Tensor:
@@ -128,26 +197,28 @@ class Signals:
         Raises:
             SignalError: If a value is NaN or infinite.
         """
+        return self.normalise(self.raw_values(positions))
+
+    def raw_values(self, positions: Sequence[int]) -> Tensor:
+        """Return checked raw values ``[n, Q, c]``.
+
+        Raises:
+            SignalError: If a value is NaN or infinite.
+        """
         values = self.values.read(positions)
         check_finite(values, positions, self.name)
-        return (values - torch.tensor(self.mean)) / torch.tensor(self.std)
+        return values
 
-    def denormalise(self, values: Tensor) -> Tensor:
-        """Map field outputs ``[..., c]`` back to the value range [0, 1] (not clipped)."""
-        return values * values.new_tensor(self.std) + values.new_tensor(self.mean)
+    def unit_values(self, raw: Tensor) -> Tensor:
+        """Map raw values to [0, 1], the scale on which quality is measured (not clipped)."""
+        low, high = self.value_range
+        return raw if (low, high) == (0.0, 1.0) else (raw - low) / (high - low)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the selection, its labels and up to 64 signals spread evenly over it."""
-        content = hashlib.sha256()
-        content.update(repr((self.grid_shape, self.splits, self.class_names)).encode())
-        content.update(self.indices.numpy().tobytes())
-        if self.labels is not None:
-            content.update(self.labels.numpy().tobytes())
-        count = min(_FINGERPRINT_SIGNALS, len(self))
-        positions = np.linspace(0, len(self) - 1, count).astype(int).tolist()
-        content.update(self.values.read(positions).contiguous().numpy().tobytes())
-        return content.hexdigest()
+    def _fingerprint_of_layout(self) -> bytes:
+        return repr((self.grid_shape, self.splits, self.class_names)).encode()
+
+    def _fingerprint_of_values(self, positions: Sequence[int]) -> bytes:
+        return self.values.read(positions).contiguous().numpy().tobytes()
 
 
 def grid_coords(grid_shape: Sequence[int]) -> Tensor:
@@ -172,11 +243,13 @@ def channel_statistics(
     Raises:
         SignalError: If a value is not finite or a channel is constant.
     """
-    origin = values.read([split.start])[0, 0].to(torch.float64)
+    first = values.read([split.start])[0]
+    origin = first[0].to(torch.float64)
+    size = min(_STATISTICS_SIGNALS, max(1, _STATISTICS_NUMBERS // first.numel()))
     total, squares = torch.zeros_like(origin), torch.zeros_like(origin)
     count = 0
-    for start in range(split.start, split.stop, _STATISTICS_BLOCK):
-        positions = range(start, min(start + _STATISTICS_BLOCK, split.stop))
+    for start in range(split.start, split.stop, size):
+        positions = range(start, min(start + size, split.stop))
         block = values.read(positions)
         check_finite(block, positions, name)
         points = block.to(torch.float64).flatten(0, 1) - origin
@@ -186,7 +259,7 @@ def channel_statistics(
     mean = origin + offset
     std = (squares / count - offset**2).clamp_min(0).sqrt()
     for channel, spread in enumerate(std.tolist()):
-        if spread < 1e-8:
+        if not spread > 0:
             raise SignalError(
                 f"{name}: channel {channel} is constant over split {split.name!r}; "
                 f"there is nothing to fit"

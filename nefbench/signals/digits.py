@@ -9,7 +9,7 @@ from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
 from nefbench.seeding import permutation
 from nefbench.signals.array import signals_from_array
-from nefbench.signals.base import Signals
+from nefbench.signals.base import GridSignals
 
 _PEAK = 16.0
 
@@ -39,7 +39,7 @@ class DigitsConfig:
             if size is not None and size < 1:
                 raise ValueError(f"expected {name} >= 1 (got {size})")
 
-    def open(self) -> Signals:
+    def open(self) -> GridSignals:
         """Load the digits from scikit-learn's own files."""
         from sklearn.datasets import load_digits
 

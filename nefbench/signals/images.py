@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
-from nefbench.signals.base import Signals, channel_statistics, make_splits
+from nefbench.seeding import permutation
+from nefbench.signals.base import GridSignals, channel_statistics, make_splits
+from nefbench.signals.folders import is_tiny_imagenet, load_tiny_imagenet
+from nefbench.signals.pictures import ColourMode, PictureRule, image_values, is_whole
+
+logger = logging.getLogger(__name__)
 
 _SLICE = re.compile(r"^(?P<name>[^\[\]]+?)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
 _TABLE_ENDINGS = (".parquet", ".csv", ".json")
 _LOCAL_ENDINGS = (*_TABLE_ENDINGS, ".zip", ".tar")
+_REMEDY = "leave such images out with --set signals.drop_damaged=true"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagesConfig:
-    """Images of one size, grey or RGB, read through the ``datasets`` library.
+    """Images, grey or RGB, read through the ``datasets`` library.
 
     Split expressions are those of ``datasets``: ``train``, ``train[:55000]``, ``test[90%:]``.
+    Images must have one size and one colour mode, or be given them by ``crop``, ``size`` and
+    ``mode``; see ``PictureRule`` for what these do exactly.
     """
 
     kind: Literal["images"] = "images"
@@ -55,14 +64,24 @@ class ImagesConfig:
     """Mean per channel in [0, 1]; computed over the training signals if left out."""
     std: tuple[float, ...] | None = None
     """Standard deviation per channel; computed over the training signals if left out."""
+    crop: int | None = None
+    """Side in pixels of a centre crop of the original; smaller images are scaled up to it first."""
+    crop_offset: tuple[int, int] = (0, 0)
+    """Rows down and columns right by which the crop is moved off the centre."""
+    size: tuple[int, int] | None = None
+    """Height and width to scale to, bilinear, without distortion: the centre that fits is kept."""
+    mode: ColourMode | None = None
+    """Colour mode to convert to, ``L`` (grey) or ``RGB``; needed where images of both are mixed."""
+    drop_damaged: bool = False
+    """Leave out images that do not open or end early; each is read once more to find them."""
+    shuffle_seed: int | None = None
+    """Permute each split of the source before it is cut; for sources that are sorted by class."""
 
     def __post_init__(self) -> None:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together: give both or neither")
-        if self.std is not None and not all(0 < value < math.inf for value in self.std):
-            raise ValueError(f"expected std > 0 and finite (got {self.std})")
-        if self.mean is not None and not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"expected a finite mean (got {self.mean})")
+        check_statistics(self.mean, self.std)
+        _ = self.rule
+        if self.shuffle_seed is not None and not 0 <= self.shuffle_seed < 2**63:
+            raise ValueError(f"expected shuffle_seed from 0 to 2**63 - 1 (got {self.shuffle_seed})")
         if self.revision is not None and Path(self.path).expanduser().exists():
             raise ValueError(f"revision: {self.path} is a local copy and has no revisions")
         for name in ("train", "validation", "test"):
@@ -72,18 +91,27 @@ class ImagesConfig:
                     f"'train[:1000]'"
                 )
 
-    def open(self) -> Signals:
+    @property
+    def rule(self) -> PictureRule:
+        """What is done to every image."""
+        return PictureRule(
+            crop=self.crop, crop_offset=self.crop_offset, size=self.size, mode=self.mode
+        )
+
+    def open(self) -> GridSignals:
         """Open the source and check its images; pixels are decoded later, block by block."""
         name = self.name or _last_part(self.path)
-        source = _load(self)
-        chosen = {key: _select(source, getattr(self, key), key, self.path)
-                  for key in ("train", "validation", "test")}  # fmt: skip
-        _require_disjoint(chosen)
-        splits = make_splits([(key, len(positions)) for key, (_, positions) in chosen.items()])
-        features = source[chosen["train"][0]].features
-        column = self.image_column or _image_column(features, self.path)
-        values = _image_values(source, list(chosen.values()), column, name)
-        labels, class_names = _labels(source, list(chosen.values()), features, self)
+        source = load_source(self.path, self.subset, self.revision)
+        parts = [_select(source, key, self) for key in ("train", "validation", "test")]
+        _require_disjoint(parts)
+        features = source[parts[0].name].features
+        column = self.image_column or find_image_column(features, self.path)
+        encoded = [_encoded(source, part, column, name) for part in parts]
+        if self.drop_damaged:
+            parts, encoded = _without_damaged(parts, encoded, column, name)
+        splits = make_splits([(part.key, len(part.rows)) for part in parts])
+        values = image_values(_joined(encoded), column, name, self.rule, _REMEDY)
+        labels, class_names = _labels(source, parts, features, self)
         if self.mean is None or self.std is None:
             mean, std = channel_statistics(values, splits[0], name)
         else:
@@ -91,57 +119,50 @@ class ImagesConfig:
         if len(mean) != values.num_channels or len(std) != values.num_channels:
             raise SignalError(
                 f"{name}: images have {values.num_channels} channel(s), "
-                f"signals.mean has {len(mean)} and signals.std {len(std)} number(s)"
+                f"signals.mean has {len(mean)} and signals.std {len(std)} number(s); "
+                f"give one number per channel"
             )
-        return Signals(
+        return GridSignals(
             name=name,
-            source=_description(self, chosen),
+            source=_description(self, parts),
             grid_shape=values.size,
             values=values,
-            indices=_source_indices(source, list(chosen.values())),
+            indices=_source_indices(source, parts),
             splits=splits,
             mean=tuple(mean),
             std=tuple(std),
             labels=labels,
             class_names=class_names,
-            licence=source[chosen["train"][0]].info.license or "unknown",
+            licence=source[parts[0].name].info.license or "unknown",
             config=config_to_mapping(self),
         )
 
 
 @dataclass(frozen=True)
-class ImageValues:
-    """Encoded images in an Arrow table, decoded when they are read.
+class _Part:
+    """What one split is made of.
 
     Attributes:
-        table: A ``datasets.Dataset`` whose image column is not decoded.
-        column: Name of the image column.
-        size: Height and width of every image.
-        num_channels: 1 or 3.
-        name: For messages.
+        key: ``train``, ``validation`` or ``test``.
+        name: Split of the source.
+        chosen: Range that the expression selects, of the source's rows after the permutation.
+        rows: Rows of the source, in order.
     """
 
-    table: Any
-    column: str
-    size: tuple[int, int]
-    num_channels: int
+    key: str
     name: str
+    chosen: range
+    rows: npt.NDArray[np.int64]
 
-    def __len__(self) -> int:
-        """Number of images ``N``."""
-        return len(self.table)
 
-    def read(self, positions: Sequence[int]) -> Tensor:
-        """Decode images to ``[n, H * W, c]``, float32 in [0, 1]."""
-        encoded = self.table[list(positions)][self.column]
-        pixels = np.stack(
-            [
-                _decode(item, self.num_channels, self.name, position)
-                for item, position in zip(encoded, positions, strict=True)
-            ]
-        )
-        flat = torch.from_numpy(pixels).reshape(len(pixels), -1, self.num_channels)
-        return flat.to(torch.float32) / 255
+def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise ``ValueError`` if a configured mean and spread cannot normalise anything."""
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std go together: give both or neither")
+    if std is not None and not all(0 < value < math.inf for value in std):
+        raise ValueError(f"expected std > 0 and finite (got {std})")
+    if mean is not None and not all(map(math.isfinite, mean)):
+        raise ValueError(f"expected a finite mean (got {mean})")
 
 
 def _last_part(path: str) -> str:
@@ -149,18 +170,25 @@ def _last_part(path: str) -> str:
     return last.stem if last.suffix in _LOCAL_ENDINGS else last.name
 
 
-def _load(config: ImagesConfig) -> Mapping[str, Any]:
+def load_source(path: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
+    """Open a Hub dataset, a local copy or a folder of images: ``split -> datasets.Dataset``.
+
+    Raises:
+        SignalError: If there is nothing of that name or it does not open.
+    """
     import datasets
 
-    local = Path(config.path).expanduser()
-    looks_local = config.path.startswith((".", "/", "~")) or config.path.endswith(_LOCAL_ENDINGS)
+    local = Path(path).expanduser()
+    looks_local = path.startswith((".", "/", "~")) or path.endswith(_LOCAL_ENDINGS)
     if not local.exists() and looks_local:
-        raise SignalError(f"no such file or folder: {config.path}")
+        raise SignalError(f"no such file or folder: {path}")
     if local.is_file() and local.suffix not in _TABLE_ENDINGS:
         # The library would look for a Hub dataset that is called like the file ending.
-        raise SignalError(f"{config.path}: expected a Parquet file or a folder (unpack archives)")
+        raise SignalError(f"{path}: expected a Parquet file or a folder (unpack archives)")
     if local.is_dir() and not any(local.iterdir()):
-        raise SignalError(f"{config.path} is empty; expected Parquet files or images")
+        raise SignalError(f"{path} is empty; expected Parquet files or images")
+    if is_tiny_imagenet(local):
+        return load_tiny_imagenet(local)
     try:
         with _quiet():
             if local.exists():
@@ -173,14 +201,14 @@ def _load(config: ImagesConfig) -> Mapping[str, Any]:
                             local.suffix.lstrip("."), data_files=str(local), cache_dir=cache
                         )
                     )
-                return dict(datasets.load_dataset(str(local), config.subset, cache_dir=cache))
-            return dict(datasets.load_dataset(config.path, config.subset, revision=config.revision))
+                return dict(datasets.load_dataset(str(local), subset, cache_dir=cache))
+            return dict(datasets.load_dataset(path, subset, revision=revision))
     except Exception as error:  # the library raises a different type for every way of failing
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if local.exists():
-            raise SignalError(f"{config.path} does not open as a dataset: {reason}") from error
+            raise SignalError(f"{path} does not open as a dataset: {reason}") from error
         raise SignalError(
-            f"cannot load {config.path!r} from the Hub ({reason}); check the name and the network, "
+            f"cannot load {path!r} from the Hub ({reason}); check the name and the network, "
             f"or give the path of a local copy"
         ) from error
 
@@ -205,13 +233,15 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _select(source: Mapping[str, Any], expression: str, key: str, path: str) -> tuple[str, range]:
+def _select(source: Mapping[str, Any], key: str, config: ImagesConfig) -> _Part:
+    expression: str = {"train": config.train, "validation": config.validation,
+                       "test": config.test}[key]  # fmt: skip
     match = _SLICE.match(expression)
     assert match is not None, "checked by the configuration"
     name = match["name"]
     if name not in source:
         raise SignalError(
-            f"{path} has no split {name!r} (it has {', '.join(source)}); "
+            f"{config.path} has no split {name!r} (it has {', '.join(source)}); "
             f"set signals.{key}, for example --set 'signals.{key}=train[90%:]'"
         )
     size = len(source[name])
@@ -220,17 +250,23 @@ def _select(source: Mapping[str, Any], expression: str, key: str, path: str) -> 
         raise SignalError(
             f"signals.{key} = {expression!r} selects nothing: split {name!r} has {size} signals"
         )
-    return name, range(start, stop)
+    if config.shuffle_seed is None:
+        rows = np.arange(start, stop)
+    else:
+        order = permutation(config.shuffle_seed, f"images/{name}", size)
+        rows = order.numpy()[start:stop]
+    return _Part(key, name, range(start, stop), rows)
 
 
-def _require_disjoint(chosen: Mapping[str, tuple[str, range]]) -> None:
+def _require_disjoint(parts: Sequence[_Part]) -> None:
     """Raise if a signal is in two splits: a test on training data measures nothing."""
-    for (one, (name, first)), (two, (other, second)) in itertools.combinations(chosen.items(), 2):
-        low, high = max(first.start, second.start), min(first.stop, second.stop)
-        if name == other and low < high:
+    for one, two in itertools.combinations(parts, 2):
+        low = max(one.chosen.start, two.chosen.start)
+        high = min(one.chosen.stop, two.chosen.stop)
+        if one.name == two.name and low < high:
             raise SignalError(
-                f"signals.{one} and signals.{two} share {high - low} signals "
-                f"({name}[{low}:{high}]); choose splits without overlap"
+                f"signals.{one.key} and signals.{two.key} share {high - low} signals "
+                f"({one.name}[{low}:{high}]); choose splits without overlap"
             )
 
 
@@ -241,7 +277,8 @@ def _bound(text: str | None, size: int, default: int) -> int:
     return min(value + size if value < 0 else value, size)
 
 
-def _image_column(features: Mapping[str, Any], path: str) -> str:
+def find_image_column(features: Mapping[str, Any], path: str) -> str:
+    """Return the first column that holds images, or raise ``SignalError``."""
     import datasets
 
     for name, feature in features.items():
@@ -252,85 +289,71 @@ def _image_column(features: Mapping[str, Any], path: str) -> str:
     )
 
 
-def _image_values(
-    source: Mapping[str, Any], chosen: Sequence[tuple[str, range]], column: str, name: str
-) -> ImageValues:
+def _encoded(source: Mapping[str, Any], part: _Part, column: str, name: str) -> Any:
     import datasets
 
-    parts = []
-    for split, positions in chosen:
-        if column not in source[split].features:
-            raise SignalError(f"{name}: split {split!r} has no column {column!r}")
-        part = source[split].select(positions).select_columns([column])
-        parts.append(part.cast_column(column, datasets.Image(decode=False)))
-    table = datasets.concatenate_datasets(parts)
-    size, mode = _header(table[0][column], name, 0)
-    for position, row in enumerate(table):
-        other_size, other_mode = _header(row[column], name, position)
-        if other_size != size or other_mode != mode:
-            raise SignalError(
-                f"{name}: images differ: {_describe(size, mode)} at position 0, "
-                f"{_describe(other_size, other_mode)} at position {position}; "
-                f"a neural dataset needs one size and one colour mode, convert them first"
-            )
-    if mode not in ("L", "RGB", "1"):
-        raise SignalError(
-            f"{name}: images of mode {mode!r}; expected grey (L) or RGB, convert them first"
-        )
-    return ImageValues(table, column, size, 3 if mode == "RGB" else 1, name)
+    if column not in source[part.name].features:
+        raise SignalError(f"{name}: split {part.name!r} has no column {column!r}")
+    table = source[part.name].select(part.rows).select_columns([column])
+    return table.cast_column(column, datasets.Image(decode=False))
 
 
-def _header(
-    item: Mapping[str, Any] | None, name: str, position: int
-) -> tuple[tuple[int, int], str]:
-    from PIL import Image, UnidentifiedImageError
+def _joined(tables: Sequence[Any]) -> Any:
+    import datasets
 
-    if item is None or (item["bytes"] is None and item["path"] is None):
-        raise SignalError(f"{name}: there is no image at position {position}")
-    try:
-        with Image.open(_stream(item)) as image:
-            return (image.height, image.width), image.mode
-    except (UnidentifiedImageError, OSError) as error:
-        raise SignalError(f"{name}: the image at position {position} does not open") from error
+    return datasets.concatenate_datasets(list(tables))
 
 
-def _decode(item: Mapping[str, Any], num_channels: int, name: str, position: int) -> Any:
-    from PIL import Image
+def _without_damaged(
+    parts: Sequence[_Part], encoded: Sequence[Any], column: str, name: str
+) -> tuple[list[_Part], list[Any]]:
+    """Leave out images that cannot be decoded, with one warning that says how many and which."""
+    whole = [np.array([is_whole(row[column]) for row in table]) for table in encoded]
+    bad = [
+        f"{part.name}[{row}]"
+        for part, good in zip(parts, whole, strict=True)
+        for row in part.rows[~good]
+    ]
+    if not bad:
+        return list(parts), list(encoded)
+    logger.warning(
+        "%s: %d of %d images are damaged and left out (%s)",
+        name,
+        len(bad),
+        sum(map(len, whole)),
+        ", ".join(bad[:5]) + (", …" if len(bad) > 5 else ""),
+    )
+    kept = [replace(part, rows=part.rows[good]) for part, good in zip(parts, whole, strict=True)]
+    tables = [
+        table.select(np.flatnonzero(good)) for table, good in zip(encoded, whole, strict=True)
+    ]
+    return kept, tables
 
-    try:
-        with Image.open(_stream(item)) as image:
-            return np.asarray(image.convert("RGB" if num_channels == 3 else "L"))
-    except (OSError, SyntaxError) as error:  # PIL's words for a file cut short, a broken chunk
-        raise SignalError(f"{name}: the image at position {position} is damaged") from error
 
+def find_label_column(features: Mapping[str, Any]) -> str | None:
+    """Return the first column of class labels, or ``label``, if there is one."""
+    import datasets
 
-def _stream(item: Mapping[str, Any]) -> Any:
-    return item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"])
-
-
-def _describe(size: tuple[int, int], mode: str) -> str:
-    return f"{size[0]}x{size[1]} {mode}"
+    classes = [k for k, v in features.items() if isinstance(v, datasets.ClassLabel)]
+    return classes[0] if classes else ("label" if "label" in features else None)
 
 
 def _labels(
     source: Mapping[str, Any],
-    chosen: Sequence[tuple[str, range]],
+    parts: Sequence[_Part],
     features: Mapping[str, Any],
     config: ImagesConfig,
 ) -> tuple[Tensor | None, tuple[str, ...]]:
     import datasets
 
-    column = config.label_column
-    if column is None:
-        classes = [k for k, v in features.items() if isinstance(v, datasets.ClassLabel)]
-        column = classes[0] if classes else ("label" if "label" in features else None)
+    column = config.label_column or find_label_column(features)
     if column is None:
         return None, ()
     if column not in features:
         raise SignalError(f"{config.path} has no column {column!r} (signals.label_column)")
     stored: list[Any] = []
-    for split, positions in chosen:
-        stored += source[split].select(positions)[column]
+    for part in parts:
+        stored += source[part.name].select(part.rows)[column][:]  # at once, not by row
     if isinstance(features[column], datasets.ClassLabel):
         names = tuple(features[column].names)
     else:
@@ -343,17 +366,20 @@ def _natural(text: str) -> tuple[int, str]:
     return (int(text), "") if text.isdecimal() else (2**62, text)
 
 
-def _source_indices(source: Mapping[str, Any], chosen: Sequence[tuple[str, range]]) -> Tensor:
+def _source_indices(source: Mapping[str, Any], parts: Sequence[_Part]) -> Tensor:
     offsets: dict[str, int] = {}
     total = 0
     for name, table in source.items():
         offsets[name] = total
         total += len(table)
-    return torch.cat([torch.arange(p.start, p.stop) + offsets[name] for name, p in chosen])
+    return torch.cat([torch.from_numpy(part.rows) + offsets[part.name] for part in parts])
 
 
-def _description(config: ImagesConfig, chosen: Mapping[str, tuple[str, range]]) -> str:
+def _description(config: ImagesConfig, parts: Sequence[_Part]) -> str:
     local = Path(config.path).expanduser()
     where = local.name if local.exists() else config.path
-    ranges = ", ".join(f"{k}: {n}[{p.start}:{p.stop}]" for k, (n, p) in chosen.items())
-    return f"{where} ({ranges})"
+    ranges = ", ".join(f"{p.key}: {p.name}[{p.chosen.start}:{p.chosen.stop}]" for p in parts)
+    seed = config.shuffle_seed
+    order = "" if seed is None else f"; splits permuted with seed {seed}"
+    change = f"; {config.rule.text}" if config.rule.text else ""
+    return f"{where} ({ranges}{order}{change})"

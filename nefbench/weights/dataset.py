@@ -14,9 +14,13 @@ from nefbench.config import nearest
 from nefbench.errors import DatasetFormatError
 from nefbench.fields import FieldConfig, render
 from nefbench.signals import grid_coords
+from nefbench.signals.shapes import BOX_SIDE
 from nefbench.spec import ParamSpec
 from nefbench.weights.manifest import ConfigEntry, read_manifest
 from nefbench.weights.parts import FieldRows, concatenate, read_part
+
+SHAPE_SIDE = 64
+"""Samples per side on which shapes are rendered unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +78,51 @@ class NeuralDataset:
             )
         return concatenate([read_part(self.folder, self.name, self.entry, part) for part in parts])
 
+    @property
+    def is_of_shapes(self) -> bool:
+        """Whether the fields give occupancy or signed distance."""
+        return self.entry.signals.output != "values"
+
+    @property
+    def default_grid(self) -> tuple[int, ...]:
+        """Samples per axis of ``render``: the fitted grid, or that of shapes; empty if unknown."""
+        return (SHAPE_SIDE,) * 3 if self.is_of_shapes else self.entry.signals.grid_shape
+
     def render(self, rows: Tensor, grid_shape: Sequence[int] | None = None) -> Tensor:
-        """Evaluate fields on a grid in raw values.
+        """Evaluate fields on a grid over the fitted domain.
+
+        The domain is [-1, 1] on every axis; that of shapes is the cube of side ``BOX_SIDE`` around
+        the origin. The first and last sample of every axis lie on its ends. The last axis of the
+        grid is component 0 of the coordinates, the one before it component 1, and so on: images
+        are ``[height, width]``, volumes and shapes ``[z, y, x]``.
 
         Args:
             rows: Weights ``[N, P]``.
-            grid_shape: Samples per axis over the fitted domain; the fitted grid if left out.
+            grid_shape: Samples per axis; ``default_grid`` if left out.
 
         Returns:
-            ``[N, *grid_shape, c]``, about [0, 1], not clipped.
+            ``[N, *grid_shape, c]``, not clipped: raw values of signals on a grid; of shapes
+            (``c`` 1) the probability of being inside or the signed distance, negative inside.
 
         Raises:
             ValueError: If the grid is unknown or has another number of dimensions.
         """
+        values = self.outputs(rows, grid_shape)
+        return values.sigmoid() if self.entry.signals.output == "occupancy" else values
+
+    def outputs(self, rows: Tensor, grid_shape: Sequence[int] | None = None) -> Tensor:
+        """Evaluate as ``render`` does, but return occupancy as its logit."""
         signals = self.entry.signals
-        shape = tuple(grid_shape or signals.grid_shape)
+        shape = tuple(grid_shape or self.default_grid)
         if len(shape) != self.entry.in_dim:
             raise ValueError(
                 f"expected a grid of {self.entry.in_dim} dimensions (got {shape}); "
                 f"where the fitted grid is unknown, give grid_shape"
             )
-        values = render(self.field, self.spec, rows, grid_coords(shape))
+        coords = grid_coords(shape)
+        if self.is_of_shapes:
+            coords *= BOX_SIDE / 2
+        values = render(self.field, self.spec, rows, coords)
         raw = values * torch.tensor(signals.std) + torch.tensor(signals.mean)
         return raw.reshape(len(rows), *shape, len(signals.mean))
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nefbench import __version__, files
 from nefbench.config import config_from_mapping, config_to_mapping
@@ -23,6 +23,11 @@ MANIFEST_NAME = "nefbench.json"
 _FILES = (MANIFEST_NAME, "readme.md")
 LAYOUT = "rows concatenate the tensors in order, each row-major; y = x W + b, W is [in, out]"
 COORDINATES = "linspace(-1, 1, n) per axis, ends included; last axis fastest and first component"
+SHAPE_COORDINATES = "points of the shape's own box, longest side from -0.5 to 0.5"
+
+Output = Literal["values", "occupancy", "signed-distance"]
+"""What a field gives after ``std`` and ``mean`` were applied: raw values of its signal, the logit
+of a point being inside a shape, or its signed distance to the surface."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +55,12 @@ class SignalsEntry:
         source: Where it came from.
         fingerprint: Checksum over the selection and a sample of its content.
         licence: Licence of the source.
-        grid_shape: Samples per axis, slowest first.
+        grid_shape: Samples per axis, slowest first; empty for shapes: each has its own points.
         value_range: Range of the raw values.
         mean: Per channel; a field's output times ``std`` plus ``mean`` is a raw value.
         std: Per channel.
         class_names: Empty without labels.
+        output: What a field's output means.
         config: What opens these signals again; None for arrays. Not part of the digest, because
             the same images may lie elsewhere tomorrow.
     """
@@ -69,6 +75,7 @@ class SignalsEntry:
     class_names: tuple[str, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
     coordinates: str = COORDINATES
+    output: Output = "values"
     config: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -110,6 +117,9 @@ class ConfigEntry:
         engine: What computed the rows; results of different engines agree to rounding only.
         generator: Scheme of the random draws.
         metrics: Quality columns present in the parts.
+        provenance: Columns of whole numbers present in the parts beside ``signal_index`` and
+            ``init_seed``: ``view`` (which changed copy of the signal, 0 is the signal itself) and
+            ``num_steps`` (optimizer steps that the field took).
         parts: Finished files.
         summary: Per split, once all parts are there.
         tensor_statistics: Mean and standard deviation of each tensor over the training split.
@@ -128,6 +138,7 @@ class ConfigEntry:
     engine: str
     generator: str
     metrics: tuple[str, ...] = ()
+    provenance: tuple[str, ...] = ()
     parts: tuple[PartEntry, ...] = ()
     summary: dict[str, SplitSummary] = dataclasses.field(default_factory=dict)
     tensor_statistics: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -33,10 +34,11 @@ class FieldRows:
         weights: ``[N, P]``, float32.
         signal_index: Position of each field's signal in its source.
         init_seed: Seed of each field's start and draws.
-        loss: Final mean squared error on the fitted grid, normalised values.
+        loss: Final loss over all fitted points, normalised values.
         status: Per field ``ok`` or ``diverged``.
         labels: Class numbers, or None.
         quality: Metric name to ``[N]``, float32.
+        provenance: ``view`` and ``num_steps`` where they are known, int64 ``[N]``.
     """
 
     weights: Tensor
@@ -46,6 +48,7 @@ class FieldRows:
     status: tuple[str, ...]
     labels: Tensor | None
     quality: Mapping[str, Tensor]
+    provenance: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of fields ``N``."""
@@ -67,6 +70,7 @@ class FieldRows:
             tuple(s for s, keep in zip(self.status, chosen, strict=True) if keep),
             None if self.labels is None else self.labels[mask],
             {name: values[mask] for name, values in self.quality.items()},
+            {name: values[mask] for name, values in self.provenance.items()},
         )
 
 
@@ -83,6 +87,7 @@ def concatenate(rows: list[FieldRows]) -> FieldRows:
         if first.labels is None
         else torch.cat([r.labels for r in rows if r.labels is not None]),
         {name: torch.cat([r.quality[name] for r in rows]) for name in first.quality},
+        {name: torch.cat([r.provenance[name] for r in rows]) for name in first.provenance},
     )
 
 
@@ -207,7 +212,8 @@ def _schema(entry: ConfigEntry) -> pa.Schema:
     ]
     if entry.signals.class_names:
         columns.append(("label", pa.int64()))
-    columns += [("signal_index", pa.int64()), ("init_seed", pa.int64())]
+    numbers = ("signal_index", "init_seed", *entry.provenance)
+    columns += [(name, pa.int64()) for name in numbers]
     columns += [(name, pa.float32()) for name in (*entry.metrics, "loss")]
     return pa.schema([*columns, ("status", pa.string())])
 
@@ -221,6 +227,7 @@ def _table(rows: FieldRows, entry: ConfigEntry) -> pa.Table:
         "loss": rows.loss.numpy(),
         "status": list(rows.status),
         **{name: values.numpy() for name, values in rows.quality.items()},
+        **{name: values.numpy() for name, values in rows.provenance.items()},
     }
     if rows.labels is not None:
         columns["label"] = rows.labels.numpy()
@@ -244,6 +251,7 @@ def _rows_from_table(table: pa.Table, entry: ConfigEntry) -> FieldRows:
         status=tuple(table["status"].to_pylist()),
         labels=numbers("label") if entry.signals.class_names else None,
         quality={name: numbers(name) for name in entry.metrics},
+        provenance={name: numbers(name) for name in entry.provenance},
     )
 
 

@@ -19,7 +19,12 @@ from nefbench.weights.dataset import NeuralDataset
 from nefbench.weights.manifest import ConfigEntry, SplitSummary
 from nefbench.weights.parts import FieldRows, concatenate, read_part
 
-HIGHER_IS_BETTER = {"psnr_db": True, "ssim": True, "mse": False, "loss": False}
+HIGHER_IS_BETTER = {
+    "psnr_db": True, "psnr_peak_db": True, "psnr_off_db": True, "psnr_ratio": True, "ssim": True,
+    "mse": False, "mae": False, "simse": False,
+    "iou": True, "iou_uniform": True, "iou_near_surface": True, "iou_ratio": True,
+    "loss": False,
+}  # fmt: skip
 """Direction of every quality column."""
 
 NORMALISING_SPLIT = "train"

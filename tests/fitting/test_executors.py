@@ -13,10 +13,11 @@ import torch
 
 from fitting import Automatic, FitConfig, Processes, Serial, parse_executor, run_fit
 from fitting.executors import ShardJob
-from fitting.shard import Shard, fit_shard
+from fitting.plan import Shard
+from fitting.shard import fit_shard
 from nefbench.errors import ConfigError, NefbenchError, SignalError
 from nefbench.fields import Siren
-from nefbench.signals import Signals, signals_from_array
+from nefbench.signals import GridSignals, signals_from_array
 from nefbench.signals.base import ArrayValues
 from nefbench.weights.parts import FieldRows
 
@@ -25,11 +26,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = FitConfig(field=Siren(hidden_dim=4), num_steps=3, part_rows=2)
 
 
-def make_signals(count: int = 5) -> Signals:
+def make_signals(count: int = 5) -> GridSignals:
     return signals_from_array(np.random.default_rng(0).random((count, 5, 4, 1)))
 
 
-def make_job(signals: Signals) -> ShardJob:
+def make_job(signals: GridSignals) -> ShardJob:
     return ShardJob(signals, CONFIG, "cpu", lambda shard, rows: (shard, rows))
 
 

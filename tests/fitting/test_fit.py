@@ -17,7 +17,9 @@ from torch import Tensor
 
 from fitting import SGD, Adam, FitConfig, Processes, Random, fit_dataset, run_fit
 from fitting.engines import FusedEngine
-from fitting.shard import Shard, fit_shard
+from fitting.plan import Shard
+from fitting.quality import metric_names
+from fitting.shard import fit_shard
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted, SignalError
 from nefbench.fields import MLP, Siren
 from nefbench.signals import Signals, signals_from_array
@@ -118,7 +120,8 @@ def test_the_manifest_records_how_the_rows_were_made(tmp_path: Path) -> None:
     assert entry.engine == f"fused cpu {FusedEngine().signature}"
     assert "engine" not in entry.fit, "two engines give the same fields up to rounding"
     assert entry.generator == "philox4x32-10"
-    assert entry.metrics == ("psnr_db", "mse", "ssim")
+    assert entry.metrics == metric_names(signals)
+    assert entry.provenance == ("view", "num_steps")
     assert [f"{part.start}:{part.stop}" for part in entry.parts] == PARTS
     assert entry.summary["train"].num_fields == 7
     assert entry.summary["train"].class_counts == (3, 2, 2)

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fitting import SGD, AdaBelief, Adam, AdamW, OptimizerConfig
+from fitting import SGD, AdaBelief, Adam, AdamW, LearnedSGD, OptimizerConfig
+from nefbench.errors import DatasetFormatError
+from nefbench.fields import Siren
+from nefbench.weights.start_file import StartFile, checksum_of, write_start_file
 
 STEPS, SIZE = 50, 31
 
@@ -201,3 +205,34 @@ def test_weight_decay_must_not_be_negative(decay: float) -> None:
 def test_momentum_must_lie_below_one(momentum: float) -> None:
     with pytest.raises(ValueError, match=r"expected momentum in \[0, 1\)"):
         SGD(momentum=momentum)
+
+
+def test_learned_rates_are_applied_weight_by_weight(tmp_path: Path) -> None:
+    field = Siren(hidden_dim=1, num_layers=2)  # 1 -> 1 -> 1: four weights
+    path, sizes = tmp_path / "start.npz", torch.tensor([[0.5, 0.0, 1.0, -2.0]])
+    write_start_file(path, StartFile(field, 1, 1, torch.zeros(1, 4), sizes))
+    gradient = torch.tensor([[1.0, 1.0, 1.0, 1.0], [2.0, 3.0, 0.0, 1.0]])
+
+    for sha256 in (None, checksum_of(path)):
+        optimizer = LearnedSGD(path=path, sha256=sha256)
+        rows = torch.ones(2, 4)
+        state = optimizer.start(rows)
+        for step in (1, 2):
+            optimizer.update(rows, gradient, state, optimizer.scalars(step, 0.25))
+
+        # Twice -0.25 x size x gradient.
+        expected = [[0.75, 1.0, 0.5, 2.0], [0.5, 1.0, 1.0, 2.0]]
+        assert rows.tolist() == expected
+    assert torch.equal(state[0], sizes)
+    assert gradient.sum() == 10
+
+
+def test_learned_rates_need_a_file_that_has_them(tmp_path: Path) -> None:
+    with pytest.raises(DatasetFormatError, match="come from a start file"):
+        LearnedSGD().start(torch.zeros(1, 4))
+    with pytest.raises(DatasetFormatError, match="no such start file"):
+        LearnedSGD(path=tmp_path / "none.npz").start(torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="expected learning_rate > 0"):
+        LearnedSGD(learning_rate=0.0)
+    with pytest.raises(ValueError, match="sha256 is that of a file"):
+        LearnedSGD(sha256="0" * 64)

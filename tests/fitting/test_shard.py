@@ -9,25 +9,36 @@ import pytest
 import torch
 from torch import Tensor
 
-from fitting import SGD, AdamW, FitConfig, Random, Shared
-from fitting.shard import Shard, fit_shard, metric_names, plan_shards
-from nefbench.errors import Interrupted, SignalError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
-from nefbench.signals import Signals, Split, signals_from_array
+from fitting import SGD, Adam, AdamW, FitConfig, Random, Shared
+from fitting.config import EngineName
+from fitting.plan import Shard
+from fitting.quality import metric_names
+from fitting.shard import fit_shard, problem_of
+from nefbench.errors import ConfigError, Interrupted, SignalError
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren, evaluate
+from nefbench.signals import GridSignals, ShapeSignals, Split, signals_from_array
 from nefbench.signals.base import ArrayValues, Values
+from nefbench.signals.shapes import (
+    DISTANCE_SCALE,
+    PointSamples,
+    Quantity,
+    Role,
+    ShapeSamples,
+)
+from nefbench.signals.views import Views, view_of
 from nefbench.weights.parts import FieldRows, concatenate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_signals(count: int = 9, *, shape: tuple[int, ...] = (5, 4, 1)) -> Signals:
+def make_signals(count: int = 9, *, shape: tuple[int, ...] = (5, 4, 1)) -> GridSignals:
     draw = np.random.default_rng(0)
     indices = torch.from_numpy(draw.permutation(1000)[:count])
     return signals_from_array(draw.random((count, *shape)), draw.integers(0, 3, count),
                               class_names=("a", "b", "c"), indices=indices)  # fmt: skip
 
 
-def chosen(signals: Signals, positions: Sequence[int]) -> Signals:
+def chosen(signals: GridSignals, positions: Sequence[int]) -> GridSignals:
     """Some of the signals, scaled and numbered as before."""
     picked = list(positions)
     assert signals.labels is not None
@@ -40,7 +51,7 @@ def chosen(signals: Signals, positions: Sequence[int]) -> Signals:
     )
 
 
-def all_of(signals: Signals) -> Shard:
+def all_of(signals: GridSignals) -> Shard:
     return Shard("train", 0, len(signals))
 
 
@@ -64,35 +75,6 @@ def assert_same_fields(first: FieldRows, second: FieldRows) -> None:
 
 def select(rows: FieldRows, positions: Sequence[int]) -> FieldRows:
     return concatenate([rows.select(torch.arange(len(rows)) == p) for p in positions])
-
-
-# Planning
-
-
-def test_every_split_is_cut_into_ranges_of_at_most_so_many_fields() -> None:
-    signals = signals_from_array(
-        np.random.default_rng(0).random((12, 3, 3, 1)),
-        splits=[("train", 7), ("validation", 2), ("test", 3)],
-    )
-
-    assert plan_shards(signals, 3) == [
-        Shard("train", 0, 3),
-        Shard("train", 3, 6),
-        Shard("train", 6, 7),
-        Shard("validation", 7, 9),
-        Shard("test", 9, 12),
-    ]
-    assert plan_shards(signals, 1000) == [
-        Shard("train", 0, 7),
-        Shard("validation", 7, 9),
-        Shard("test", 9, 12),
-    ]
-
-
-def test_only_images_have_a_structural_similarity() -> None:
-    assert metric_names(make_signals()) == ("psnr_db", "mse", "ssim")
-    assert metric_names(make_signals(shape=(3, 3, 3, 1))) == ("psnr_db", "mse")
-    assert metric_names(make_signals(shape=(7, 1))) == ("psnr_db", "mse")
 
 
 # The same bits however the work is cut
@@ -232,7 +214,7 @@ def test_loss_and_quality_are_those_of_the_final_weights(channels: int) -> None:
         psnr = -10 * float(torch.log10(error))
         assert float(rows.quality["psnr_db"][i]) == pytest.approx(psnr, abs=1e-3)
     assert overshoot > 0.1, "or clipping is not seen"
-    assert list(rows.quality) == ["psnr_db", "mse", "ssim"]
+    assert list(rows.quality) == list(metric_names(signals))
     assert rows.quality["ssim"].abs().max() <= 1
 
 
@@ -311,6 +293,200 @@ def test_a_diverging_field_leaves_its_neighbours_alone() -> None:
     assert rows.status[4] == "diverged"
     assert_same_fields(select(rows, others), fit_shard(alone, config, all_of(alone)))
     assert set(rows.status[:4] + rows.status[5:]) == {"ok"}
+
+
+# Stopping at a quality
+
+
+@pytest.mark.parametrize("engine", ["vmapped", "fused", "compiled"])
+def test_a_field_stops_at_the_first_check_that_finds_the_quality_asked_for(
+    engine: EngineName,
+) -> None:
+    if engine != "vmapped":
+        pytest.importorskip("llvmlite")
+    signals = make_signals(6, shape=(4, 4, 1))
+    field = Siren(hidden_dim=8, omega_0=9.0)
+    fixed = FitConfig(field=field, init=Random(), num_steps=60, engine=engine)
+    psnr = torch.stack(
+        [
+            fit_shard(signals, dataclasses.replace(fixed, num_steps=step), all_of(signals))
+            .quality["psnr_db"]
+            for step in range(10, 61, 10)
+        ]
+    )  # fmt: skip
+    target = float(psnr[2].sort().values[2:4].mean())  # half of them get there in 30 steps
+    config = dataclasses.replace(fixed, until_psnr=target)
+
+    rows = fit_shard(signals, config, all_of(signals), block_size=4)
+
+    reached = psnr >= target
+    expected = [(int(hits.nonzero()[0]) + 1) * 10 if hits.any() else 60 for hits in reached.T]
+    assert rows.provenance["num_steps"].tolist() == expected
+    assert len(set(expected)) > 1, "or nothing was told apart"
+    for step in set(expected):
+        alone = fit_shard(signals, dataclasses.replace(fixed, num_steps=step), all_of(signals))
+        these = [i for i, taken in enumerate(expected) if taken == step]
+        assert_same_fields(select(rows, these), select(alone, these))
+
+
+def test_without_a_target_every_field_takes_every_step() -> None:
+    signals = make_signals(3)
+
+    rows = fit_shard(signals, FitConfig(num_steps=13), all_of(signals))
+
+    assert rows.provenance["num_steps"].tolist() == [13] * 3
+
+
+# Refits and views
+
+
+def test_a_refit_is_a_fit_with_the_next_seed() -> None:
+    signals = make_signals()
+    config = FitConfig(field=Siren(hidden_dim=4), init=Random(), num_steps=4, seed=5, num_refits=3)
+
+    rows = fit_shard(signals, config, Shard("train", 9 + 9 + 2, 9 + 9 + 6, offset=18, refit=2))
+
+    once = dataclasses.replace(config, seed=7, num_refits=1)
+    assert_same_fields(rows, fit_shard(signals, once, Shard("train", 2, 6)))
+    assert rows.init_seed.tolist() == [7] * 4
+
+
+def test_a_view_is_fitted_to_the_changed_image_from_its_own_start() -> None:
+    signals = make_signals(shape=(6, 6, 1))
+    views = Views(count=3, rotation=20.0, crop=0.7)
+    config = FitConfig(field=Siren(hidden_dim=4), init=Random(), num_steps=4, seed=5, views=views)
+
+    rows = fit_shard(signals, config, Shard("train", 9, 18, offset=9, view=1))
+
+    raw = signals.values.read(range(9))
+    changed = view_of(raw, (6, 6), views, seed=5, indices=signals.indices.tolist(), view=1)
+    assert (changed - raw).abs().flatten(1).amax(1).min() > 0.01
+    start = Random().rows(config.field, 2, 1, 5, signals.indices.tolist(), 1)
+    plain = Random().rows(config.field, 2, 1, 5, signals.indices.tolist())
+    assert not (start == plain).all(1).any()
+    assert rows.provenance["view"].tolist() == [1] * 9
+    reference = dataclasses.replace(signals, values=ArrayValues(changed))
+    spec = config.field.spec(2, 1)
+    output = evaluate(config.field, spec, rows.weights, signals.coords)
+    error = (signals.denormalise(output).clamp(0, 1) - changed).square().mean((1, 2))
+    torch.testing.assert_close(rows.quality["mse"], error, rtol=1e-4, atol=1e-7)
+    shared = dataclasses.replace(config, init=Shared())
+    changed_rows = fit_shard(signals, shared, Shard("train", 9, 18, offset=9, view=1))
+    expected = fit_shard(reference, shared, all_of(reference))
+    assert torch.equal(changed_rows.weights, expected.weights)
+
+
+def test_views_of_something_else_than_images_are_refused() -> None:
+    signals = make_signals(shape=(7, 1))
+    config = FitConfig(num_steps=1, views=Views(count=2, flip=True))
+
+    with pytest.raises(SignalError, match="views are made of images"):
+        fit_shard(signals, config, all_of(signals))
+
+
+# Shapes
+
+
+@dataclasses.dataclass
+class Balls:
+    """Balls around the origin."""
+
+    radii: list[float]
+    quantity: Quantity = "occupancy"
+    reads: list[tuple[list[int], Role]] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.radii)
+
+    def read(self, positions: Sequence[int], role: Role) -> ShapeSamples:
+        self.reads.append((list(positions), role))
+        generator = torch.Generator().manual_seed(1 if role == "fit" else 2)
+
+        radius = torch.tensor([self.radii[i] for i in positions])[:, None]
+
+        def samples(points: Tensor) -> PointSamples:
+            distance = points.norm(dim=2) - radius
+            inside = (distance < 0).float()
+            return PointSamples(points, inside if self.quantity == "occupancy" else distance)
+
+        uniform = torch.rand(2000, 3, generator=generator) * 1.1 - 0.55
+        way = torch.nn.functional.normalize(torch.randn(1000, 3, generator=generator), dim=1)
+        height = radius + 0.05 * torch.randn(1000, generator=generator)
+        return ShapeSamples(
+            samples(uniform.repeat(len(positions), 1, 1)), samples(way * height[..., None])
+        )
+
+
+def make_shapes(quantity: Quantity = "occupancy") -> ShapeSignals:
+    return ShapeSignals(
+        name="balls", source="formula", indices=torch.tensor([7, 3, 5]),
+        splits=(Split("train", 0, 3),), shapes=Balls([0.3, 0.4, 0.5], quantity),
+        quantity=quantity, std=(1.0 if quantity == "occupancy" else DISTANCE_SCALE,),
+    )  # fmt: skip
+
+
+SHAPE_FIT = FitConfig(
+    field=Siren(hidden_dim=24, omega_0=10.0), num_steps=150, points_per_step=128,
+    optimizer=Adam(learning_rate=5e-3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("quantity", ["occupancy", "signed-distance"])
+def test_shapes_are_fitted_to_their_own_points(quantity: Quantity) -> None:
+    signals = make_shapes(quantity)
+
+    rows = fit_shard(signals, SHAPE_FIT, Shard("train", 0, 3), block_size=2)
+
+    assert rows.status == ("ok",) * 3
+    assert rows.quality["iou_uniform"].min() > 0.85
+    assert rows.quality["iou_ratio"].sub(1).abs().max() < 0.1
+    if quantity == "signed-distance":
+        assert rows.quality["mae"].max() < 0.02
+
+
+def test_the_size_of_a_block_does_not_change_a_bit_of_a_shape() -> None:
+    signals = make_shapes()
+    config = dataclasses.replace(SHAPE_FIT, num_steps=5)
+    whole = fit_shard(signals, config, Shard("train", 0, 3))
+
+    pieces = [fit_shard(signals, config, Shard("train", i, i + 1), block_size=2) for i in range(3)]
+
+    joined = concatenate(pieces)
+    assert torch.equal(joined.weights, whole.weights)
+    assert torch.equal(joined.loss, whole.loss)
+    assert all(torch.equal(v, whole.quality[k]) for k, v in joined.quality.items())
+
+
+def test_a_step_sees_as_many_points_inside_as_outside() -> None:
+    problem = problem_of(make_shapes(), SHAPE_FIT)
+    pool = make_shapes().pool([0, 2], 0, [size for size, _ in problem.drawing.ranges])
+
+    for step in (1, 2, 300):
+        targets = pool.targets[:, problem.sample(step), 0]
+        assert targets.sum(1).tolist() == [64, 64]
+        assert bool((targets[:, :64] == 0).all()), "outside first"
+
+
+def test_shapes_have_neither_pixels_nor_psnr() -> None:
+    for settings, message in (
+        ({"until_psnr": 30.0}, "until_psnr: shapes have no PSNR"),
+        ({"pixel_fraction": 0.5}, "pixel_fraction: shapes have no pixels"),
+    ):
+        config = dataclasses.replace(SHAPE_FIT, **settings)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=message):
+            fit_shard(make_shapes(), config, Shard("train", 0, 3))
+
+
+def test_points_of_shapes_are_read_once_per_block_and_role() -> None:
+    signals = make_shapes()
+
+    fit_shard(signals, dataclasses.replace(SHAPE_FIT, num_steps=2), Shard("train", 0, 3),
+              block_size=2)  # fmt: skip
+
+    assert isinstance(signals.shapes, Balls)
+    assert signals.shapes.reads == [
+        ([0, 1], "fit"), ([0, 1], "held-out"), ([2], "fit"), ([2], "held-out"),
+    ]  # fmt: skip
 
 
 # Reading

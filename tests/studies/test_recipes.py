@@ -10,7 +10,14 @@ from fitting import Adam, AdamW, Constant, FitConfig, Random, Shared
 from nefbench.config import config_to_mapping
 from nefbench.errors import ConfigError
 from nefbench.fields import FieldConfig, FourierNet, RFFNet, Siren
-from nefbench.signals import DigitsConfig, ImagesConfig, SignalsConfig
+from nefbench.signals import (
+    DigitsConfig,
+    ImagesConfig,
+    MicroImageNetConfig,
+    PatchesConfig,
+    ProceduralShapesConfig,
+    SignalsConfig,
+)
 from studies.recipes import (
     FitRecipe,
     load_classifier_config,
@@ -44,6 +51,28 @@ SIGNALS: dict[str, SignalsConfig] = {
         mean=(0.49186882, 0.48265392, 0.44717726),
         std=(0.24697122, 0.24338895, 0.2615926),
     ),
+    "patches": PatchesConfig(),
+    "stl10": ImagesConfig(
+        path="tanganke/stl10", name="stl10", train="train[:4500]", validation="train[4500:]",
+        test="test", shuffle_seed=42,
+        mean=(0.4470306, 0.43970686, 0.40560696), std=(0.26047868, 0.25662908, 0.27047333),
+    ),
+    "tinyimagenet": ImagesConfig(
+        path="zh-plus/tiny-imagenet", name="tinyimagenet", train="train[:90%]",
+        validation="train[90%:]", test="valid", shuffle_seed=42, size=(64, 64), mode="RGB",
+        mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    ),
+    "celeba": ImagesConfig(
+        path="flwrlabs/celeba", name="celeba", train="train", validation="valid", test="test",
+        crop=128, crop_offset=(15, 0), mode="RGB",
+        mean=(0.54789786, 0.42231354, 0.35919538), std=(0.28920344, 0.25242392, 0.24213944),
+    ),
+    "imagenet": ImagesConfig(
+        path="ILSVRC/imagenet-1k", name="imagenet", train="train[:96%]",
+        validation="train[96%:]", test="validation", shuffle_seed=42, crop=256, mode="RGB",
+        mean=(0.48254237, 0.4388626, 0.386439), std=(0.27634448, 0.26488768, 0.27203527),
+    ),
+    "micro-imagenet": MicroImageNetConfig(),
 }
 
 
@@ -53,7 +82,7 @@ def presets(verb: str) -> list[str]:
 
 
 def test_there_is_a_preset_for_every_pair_of_signals_and_field() -> None:
-    assert preset_names("fit") == sorted(f"{s}-{f}" for s in SIGNALS for f in STUDY)
+    assert preset_names("fit") == sorted(f"{s}-{f}" for s in (*SIGNALS, "shapes") for f in STUDY)
     assert preset_names("train") == ["mlp", "mlp-32", "mlp-64"]
 
 
@@ -80,6 +109,16 @@ def test_fit_presets_have_exactly_the_settings_of_the_study(signals: str, field:
     assert recipe.pixel_fraction == 1.0
     assert recipe.seed == 0
     assert recipe.config_name == f"{field}-h32-shared"
+
+
+@pytest.mark.parametrize("field", STUDY)
+def test_shapes_are_fitted_with_the_fields_of_the_study_at_width_64(field: str) -> None:
+    recipe = load_fit_recipe(f"shapes-{field}")
+
+    assert recipe.field.kind == field
+    assert recipe.config_name == f"{field}-h64-shared"
+    assert recipe.signals == ProceduralShapesConfig(num_uniform=50_000, num_near_surface=50_000)
+    assert recipe.points_per_step == 2048
 
 
 @pytest.mark.parametrize(

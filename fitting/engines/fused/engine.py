@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem, Missing, sampled_points, why_not_padded
+from fitting.engines.base import Block, FitProblem, Missing, Run, WholeFits, why_not_in_kernel
 from fitting.losses import MSE
+from fitting.sampling import Sampling
 from nefbench.fields import MLP, FourierNet, RFFNet, Siren
 
 _FAMILIES = (Siren, RFFNet, FourierNet, MLP)
@@ -31,9 +32,15 @@ _TASK_WORK = 1e9
 """Multiply-adds below which fields are handed to a thread together."""
 _LARGEST_BLOCK = 1024
 _POLL_SECONDS = 0.1
+_TABLE_BYTES = 2**20
+"""Size of a table of sampled points."""
+_TABLE_STEPS = 256
+"""Steps in a table at most: drawing them may take a millisecond each."""
+_TABLES_KEPT = 32
+"""If these hold all points of a fit, its blocks draw them once; otherwise each block does."""
 
 
-class FusedEngine:
+class FusedEngine(WholeFits):
     """Whole-fit kernels written for the problem at hand; fields are computed one by one."""
 
     name: EngineName = "fused"
@@ -57,7 +64,7 @@ class FusedEngine:
             return f"it computes in float32, not in {problem.coords.dtype}"
         if not isinstance(config.field, _FAMILIES):
             return f"it has no kernel for {config.field.kind}"
-        refusal = why_not_padded(config.optimizer)
+        refusal = why_not_in_kernel(config.optimizer)
         if refusal is not None:
             return refusal
         if find_spec("llvmlite") is None:
@@ -77,34 +84,9 @@ class FusedEngine:
         """Compile the kernel of the problem, or load it from the disk."""
         _plan_of(problem)
 
-    def fit(
-        self,
-        problem: FitProblem,
-        block: Block,
-        *,
-        threads: int = 1,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Fit one block; see ``Engine.fit``."""
-        run = _Run(problem, block)
-        stop = threading.Event()
-        num_fields = len(block.start)
-        together = int(_TASK_WORK / _work(problem, problem.config.num_steps))
-        size = max(1, min(together, num_fields // (4 * threads)))
-        with ThreadPoolExecutor(threads) as pool:
-            pending: set[Future[None]] = {
-                pool.submit(run.fit_fields, first, min(first + size, num_fields), stop)
-                for first in range(0, num_fields, size)
-            }
-            try:
-                while pending:
-                    check_stop()
-                    done, pending = wait(pending, _POLL_SECONDS, FIRST_EXCEPTION)
-                    for future in done:
-                        future.result()
-            finally:
-                stop.set()
-        return run.rows()
+    def start(self, problem: FitProblem, block: Block) -> Run:
+        """Begin to fit one block; see ``Engine.start``."""
+        return FusedRun(problem, block)
 
 
 def _work(problem: FitProblem, num_steps: int) -> float:
@@ -162,25 +144,21 @@ def compiled_plan(
     return _Plan(program, compiler.compile_kernel(source, kernel.NAME, kernel.NUM_POINTERS))
 
 
-class _Run:
-    """The arrays of one block while it is fitted."""
+class FusedRun(Run):
+    """The arrays of one block while it is fitted; threads share them, never a field."""
 
     def __init__(self, problem: FitProblem, block: Block) -> None:
+        super().__init__(problem, block)
         plan = _plan_of(problem)
         self._program, self._kernel = plan.program, plan.kernel
-        self._num_steps = problem.config.num_steps
-        self._launch = max(1, int(_LAUNCH_WORK / _work(problem, 1)))
+        self._drawing = problem.drawing
+        self._work = _work(problem, 1)
         program = self._program
         self._layout = program.network.layout
         coords = problem.coords[None] if block.coords is None else block.coords
-        if program.is_sampled:
-            samples = _sampled_points(
-                problem.config.seed, problem.num_points, problem.num_sampled, self._num_steps
-            )
-            self._samples = _padded(samples, program.padded_points)
+        if program.is_sampled:  # the kernel looks them up: all may be many, none is copied
             self._coords, self._targets = coords.contiguous(), block.targets.contiguous()
         else:
-            self._samples = torch.zeros(0, dtype=torch.int32)
             self._coords = _padded(coords, program.padded_points)
             self._targets = _padded(block.targets, program.padded_points)
         # d(mean)/d(value): squares bring a factor of two.
@@ -192,43 +170,88 @@ class _Run:
         optimizer = problem.config.optimizer
         scalars = [optimizer.scalars(i, rate) for i, rate in enumerate(problem.rates(), start=1)]
         self._scalars = torch.tensor(scalars, dtype=torch.float64).float().contiguous()
-        self._start = block.start
         self._weights = self._layout.pack(block.start)
         self._state = torch.zeros(len(block.start), program.num_states * self._layout.size)
 
-    def fit_fields(self, first: int, last: int, stop: threading.Event) -> None:
-        """Fit a range of fields, one after the other; leave early when asked to."""
+    def _take(self, steps: range, threads: int, check_stop: Callable[[], None]) -> None:
+        fields = self._active.nonzero().flatten().tolist()
+        stop = threading.Event()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                while steps:
+                    check_stop()
+                    here, samples = self._next_samples(steps)
+                    together = int(_TASK_WORK / (self._work * len(here)))
+                    size = max(1, min(together, len(fields) // (4 * threads)))
+                    pending: set[Future[None]] = {
+                        pool.submit(self.fit_fields, fields[i : i + size], here, samples, stop)
+                        for i in range(0, len(fields), size)
+                    }
+                    while pending:
+                        check_stop()
+                        done, pending = wait(pending, _POLL_SECONDS, FIRST_EXCEPTION)
+                        for future in done:
+                            future.result()
+                    steps = range(here.stop, steps.stop)
+            finally:
+                stop.set()
+
+    def _next_samples(self, steps: range) -> tuple[range, Tensor]:
+        """Return the first of the steps, and their points if they are sampled."""
+        if not self._program.is_sampled:
+            return steps, torch.zeros(0, dtype=torch.int32)
+        width = self._program.padded_points
+        length = max(1, min(_TABLE_STEPS, _TABLE_BYTES // (4 * width)))
+        first = steps.start // length * length
+        table = _table(self._drawing, width, first, min(first + length, self._num_steps))
+        here = range(steps.start, min(first + length, steps.stop))
+        return here, table[here.start - first :]
+
+    def fit_fields(
+        self, fields: Sequence[int], steps: range, samples: Tensor, stop: threading.Event
+    ) -> None:
+        """Run some steps of some fields, one field after the other; leave early when asked to."""
         scratch = torch.zeros(self._program.scratch_size)
-        for field in range(first, last):
-            for step in range(0, self._num_steps, self._launch):
+        launch = max(1, int(_LAUNCH_WORK / self._work))
+        weights, state = _address_of(self._weights), _address_of(self._state)
+        coords, targets = _address_of(self._coords), _address_of(self._targets)
+        points, scalars = _address_of(samples), _address_of(self._scalars)
+        for field in fields:
+            for first in range(steps.start, steps.stop, launch):
                 if stop.is_set():
                     return
-                own = field if len(self._coords) > 1 else 0
-                arrays = (
-                    self._weights[field],
-                    self._state[field],
-                    scratch,
-                    self._coords[own],
-                    self._targets[field],
-                    self._factors,
-                    self._samples[step:],
-                    self._scalars[step:],
-                )
-                count = min(self._launch, self._num_steps - step)
-                self._kernel([array.data_ptr() for array in arrays], count)
+                pointers = [
+                    weights(field),
+                    state(field),
+                    scratch.data_ptr(),
+                    coords(field),
+                    targets(field),
+                    self._factors.data_ptr(),
+                    points(first - steps.start),
+                    scalars(first),
+                ]
+                self._kernel(pointers, min(launch, steps.stop - first))
 
-    def rows(self) -> Tensor:
-        """Fitted rows ``[B, P]``."""
+    def _current_rows(self) -> Tensor:
         rows: Tensor = self._layout.unpack(self._weights)
         return rows
 
 
-@lru_cache(maxsize=1)
-def _sampled_points(seed: int, num_points: int, num_sampled: int, num_steps: int) -> Tensor:
-    """Points of every step, ``[S, q]``; all blocks of a fit share them."""
-    steps = range(1, num_steps + 1)
-    samples = (sampled_points(seed, num_points, num_sampled, step) for step in steps)
-    return torch.stack([sample.to(torch.int32) for sample in samples])
+@lru_cache(maxsize=_TABLES_KEPT)
+def _table(sampling: Sampling, width: int, start: int, stop: int) -> Tensor:
+    """Points of some steps, counted from 0, padded to ``[S, width]``; all fields share them."""
+    samples = (sampling.points(step + 1).to(torch.int32) for step in range(start, stop))
+    return _padded(torch.stack(list(samples)), width)
+
+
+def _address_of(array: Tensor) -> Callable[[int], int]:
+    """Return a function that says where an entry of axis 0 begins; a single one is everybody's.
+
+    Launches may be short: views of tensors would take as long.
+    """
+    start = array.data_ptr()
+    size = array.stride(0) * array.element_size() if len(array) > 1 else 0
+    return lambda entry: start + entry * size
 
 
 def _padded(values: Tensor, size: int) -> Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from fitting.engines.base import KernelOptimizer
 from fitting.engines.fused import tiles
 from fitting.engines.fused.emitter import (
     FLOAT,
@@ -33,7 +34,6 @@ from fitting.engines.fused.networks import Buffer, Network
 from fitting.engines.fused.tiles import Matrix
 from fitting.engines.fused.updates import emit_update, num_states
 from fitting.losses import BCE, LossConfig
-from fitting.optimizers import OptimizerConfig
 
 NAME = "fit"
 NUM_POINTERS = 8
@@ -61,7 +61,7 @@ class Program:
     """
 
     network: Network
-    optimizer: OptimizerConfig
+    optimizer: KernelOptimizer
     loss: LossConfig
     in_dim: int
     out_dim: int

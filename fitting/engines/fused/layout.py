@@ -119,4 +119,4 @@ class Layout:
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Undo ``pack``."""
-        return packed[:, self._places]
+        return packed.index_select(1, self._places)

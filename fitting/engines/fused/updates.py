@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from fitting.engines.base import KernelOptimizer
 from fitting.engines.fused.emitter import Emitter, Value
-from fitting.optimizers import SGD, AdaBelief, Adam, AdamW, OptimizerConfig
+from fitting.optimizers import SGD, AdaBelief, Adam, AdamW
 
 
-def num_states(optimizer: OptimizerConfig) -> int:
+def num_states(optimizer: KernelOptimizer) -> int:
     """Vectors of state per vector of weights."""
     return 1 if isinstance(optimizer, SGD) else 2
 
 
 def emit_update(
     e: Emitter,
-    optimizer: OptimizerConfig,
+    optimizer: KernelOptimizer,
     weights: Value,
     gradient: Value,
     state: list[Value],

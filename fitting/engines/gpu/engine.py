@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from fitting.config import EngineName
-from fitting.engines.base import Block, FitProblem, Missing, why_not_padded
-from fitting.engines.gpu.launch import BlockFit, Precision
+from fitting.engines.base import Block, FitProblem, Missing, WholeFits, why_not_in_kernel
+from fitting.engines.gpu.launch import GpuRun, Precision
 from fitting.engines.gpu.layout import layout_of
 
 _WIDEST = 64
 """Hidden units; at 128 the gradient of one kernel takes a quarter of all registers."""
 _LARGEST_BLOCK = 4096
 _BLOCK_BYTES = 2**30
-_POINTS_PER_LAUNCH = 2**20
-"""Points times steps of one field: a block then takes about a second at most."""
 
 
 @dataclass(frozen=True)
-class TritonEngine:
+class TritonEngine(WholeFits):
     """Fits all fields of a block at once, many steps per launch.
 
     Attributes:
@@ -57,7 +53,7 @@ class TritonEngine:
             return f"it has no kernel for {field.kind}"
         if layout.padded_hidden > _WIDEST or layout.padded_out > _WIDEST:
             return f"more than {_WIDEST} hidden units or channels do not fit on chip"
-        return why_not_padded(problem.config.optimizer) or _why_not_here(problem.coords.device)
+        return why_not_in_kernel(problem.config.optimizer) or _why_not_here(problem.coords.device)
 
     def block_size(self, problem: FitProblem) -> int:
         """Return a power of two: 4096 fields, fewer where their data would exceed 1 GiB."""
@@ -69,25 +65,11 @@ class TritonEngine:
         """Compile the kernel by running no step of one field."""
         start = problem.coords.new_zeros(1, problem.spec.num_params)
         targets = problem.coords.new_zeros(1, problem.num_points, problem.out_dim)
-        BlockFit(problem, Block(start, targets), self.precision).run(range(0))
+        self.start(problem, Block(start, targets)).launch(range(0))
 
-    def fit(
-        self,
-        problem: FitProblem,
-        block: Block,
-        *,
-        threads: int = 1,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Fit one block; see ``Engine.fit``."""
-        del threads
-        fit = BlockFit(problem, block, self.precision)
-        at_once = min(self.steps_per_launch, max(1, _POINTS_PER_LAUNCH // problem.num_sampled))
-        num_steps = problem.config.num_steps
-        for first in range(0, num_steps, at_once):
-            check_stop()
-            fit.run(range(first, min(first + at_once, num_steps)))
-        return fit.rows()
+    def start(self, problem: FitProblem, block: Block) -> GpuRun:
+        """Begin to fit one block; see ``Engine.start``."""
+        return GpuRun(problem, block, self.precision, self.steps_per_launch)
 
 
 def _why_not_here(device: torch.device) -> str | None:

@@ -20,6 +20,7 @@ from fitting.engines.gpu.passes import chain_gradients, filter_gradients
 
 @triton.jit(do_not_specialize=["num_steps", "num_points", "num_chosen", "coords_stride"])
 def fit_kernel(
+    fields_ptr,  # [A] places of the fields to fit, one for each program
     weights_ptr,  # [B, R] padded rows, see Layout
     first_ptr,  # [B, R] first moments, or SGD's velocities
     second_ptr,  # [B, R] second moments
@@ -52,11 +53,11 @@ def fit_kernel(
     C: tl.constexpr,
     ROW_SIZE: tl.constexpr,  # R
 ):
-    """Run ``num_steps`` steps of every field."""
+    """Run ``num_steps`` steps of every field that is listed."""
     HIDDEN_START: tl.constexpr = NUM_MAPS * (IN_DIM + 1) * M
     HEAD_START: tl.constexpr = HIDDEN_START + NUM_HIDDEN * (H + 1) * H
 
-    field = tl.program_id(0).to(tl.int64)
+    field = tl.load(fields_ptr + tl.program_id(0)).to(tl.int64)
     coords_ptr += field * coords_stride
     targets_ptr += field * num_points * OUT_DIM
     weights_ptr += field * ROW_SIZE

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fitting.engines.base import Block, FitProblem
+from fitting.engines.base import Block, FitProblem, Run
 from fitting.engines.gpu.layout import Layout, layout_of
 from fitting.engines.gpu.tables import delta_scale, moment_constants, step_scalars
 
@@ -16,6 +17,8 @@ Precision = Literal["tf32x3", "tf32"]
 
 _TILE = 16
 """Points in a tile: the height of a tensor core's product. Larger tiles spill registers."""
+_POINTS_PER_LAUNCH = 2**20
+"""Points times steps of one field: a block then takes about a second at most."""
 
 
 def constants_of(problem: FitProblem, layout: Layout, precision: Precision) -> dict[str, Any]:
@@ -52,19 +55,24 @@ def options_of(layout: Layout) -> dict[str, Any]:
     return {"num_warps": warps, "num_stages": 1, "enable_fp_fusion": True}
 
 
-class BlockFit:
+class GpuRun(Run):
     """The fields of one block on the device, between launches.
 
     Args:
         problem: One that the kernel can solve.
         block: The fields.
         precision: Of products.
+        steps_per_launch: At most.
     """
 
-    def __init__(self, problem: FitProblem, block: Block, precision: Precision) -> None:
+    def __init__(
+        self, problem: FitProblem, block: Block, precision: Precision, steps_per_launch: int
+    ) -> None:
+        super().__init__(problem, block)
         layout = layout_of(problem)
         assert layout is not None, "why_not comes first"
         self._problem, self._layout, self._precision = problem, layout, precision
+        self._at_once = min(steps_per_launch, max(1, _POINTS_PER_LAUNCH // problem.num_sampled))
         self._weights = layout.pack(block.start)
         self._moments = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
         self._coords = (problem.coords if block.coords is None else block.coords).contiguous()
@@ -72,7 +80,13 @@ class BlockFit:
         self._targets = block.targets.contiguous()
         self._scalars = step_scalars(problem)
 
-    def run(self, steps: range) -> None:
+    def _take(self, steps: range, threads: int, check_stop: Callable[[], None]) -> None:
+        del threads
+        for first in range(steps.start, steps.stop, self._at_once):
+            check_stop()
+            self.launch(range(first, min(first + self._at_once, steps.stop)))
+
+    def launch(self, steps: range) -> None:
         """Run steps, counted from 0; returns before the device is done with them."""
         from fitting.engines.gpu.kernel import fit_kernel
 
@@ -80,7 +94,9 @@ class BlockFit:
         # Drawing points takes time: let the device do the steps before these meanwhile.
         chosen, scalars = self._chosen(steps), self._scalars[steps.start : steps.stop]
         with _on(device):
-            fit_kernel[(len(self._weights),)](
+            fields = self._active.nonzero().flatten().int()
+            fit_kernel[(len(fields),)](
+                fields,
                 self._weights,
                 *self._moments,
                 self._coords,
@@ -98,8 +114,7 @@ class BlockFit:
                 **options_of(self._layout),
             )
 
-    def rows(self) -> Tensor:
-        """Return the weights ``[B, P]`` as they are now."""
+    def _current_rows(self) -> Tensor:
         return self._layout.unpack(self._weights)
 
     def _chosen(self, steps: range) -> Tensor:

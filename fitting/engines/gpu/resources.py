@@ -44,6 +44,7 @@ def resources_of(problem: FitProblem, precision: Precision, *, capability: int =
     assert layout is not None, "why_not comes first"
     constants, options = constants_of(problem, layout, precision), options_of(layout)
     types = {
+        "fields_ptr": "*i32",
         "chosen_ptr": "*i32",
         "delta_scale": "fp32",
         "scales": ("fp32",) * 4,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fitting.engines.base import FitProblem
+from fitting.engines.base import FitProblem, KernelOptimizer
 from fitting.losses import MSE
 from fitting.optimizers import SGD, AdaBelief, OptimizerConfig
 
@@ -33,6 +33,7 @@ def moment_constants(optimizer: OptimizerConfig) -> tuple[float, float, float, f
     ``m <- decay_1 m + gain_1 g`` and ``v <- decay_2 v + gain_2 s^2 + eps``, where s is the gradient
     or AdaBelief's surprise.
     """
+    assert isinstance(optimizer, KernelOptimizer), "why_not comes first"
     if isinstance(optimizer, SGD):
         return optimizer.momentum, 1.0, 0.0, 0.0, 0.0
     beta1, beta2 = optimizer.betas

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
+import torch
+from torch import Tensor
 
 from fitting import FitConfig
 from fitting.config import EngineName
-from fitting.engines import ENGINES, FitProblem, VmappedEngine, choice, choose_engine
+from fitting.engines import ENGINES, Block, FitProblem, VmappedEngine, choice, choose_engine
 from fitting.engines.base import Missing
+from fitting.optimizers import Scalars, State
 from nefbench.errors import ConfigError
 from nefbench.fields import GaborNet, Siren
 from nefbench.signals import grid_coords
@@ -125,3 +130,40 @@ def test_the_eager_engine_can_do_everything() -> None:
 
     assert "auto" not in names
     assert choose_engine("vmapped", PROBLEM) is ENGINES[names.index("vmapped")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainDescent:
+    """An optimizer that no kernel was written for."""
+
+    kind: str = "plain"
+    learning_rate: float = 1e-3
+
+    def start(self, rows: Tensor) -> State:
+        del rows
+        return ()
+
+    def scalars(self, step: int, rate: float) -> tuple[float, ...]:
+        del step
+        return (rate,)
+
+    def update(self, rows: Tensor, gradient: Tensor, state: State, scalars: Scalars) -> None:
+        del state
+        rows.sub_(scalars[0] * gradient)
+
+
+def test_an_optimizer_without_a_kernel_is_left_to_engines_that_need_none() -> None:
+    config = FitConfig(field=FIELD, num_steps=5, optimizer=PlainDescent())  # type: ignore[arg-type]
+    problem = dataclasses.replace(PROBLEM, config=config)
+    block = Block(config.init.rows(FIELD, 2, 1, 0, range(3)), torch.rand(3, 4, 1))
+    refusals = {engine: engine.why_not(problem) for engine in ENGINES}
+
+    for engine, refusal in refusals.items():
+        if engine.name.startswith("fused"):
+            assert refusal == "it has no kernel for plain"
+    rows = [engine.fit(problem, block) for engine in ENGINES if refusals[engine] is None]
+    assert not torch.equal(rows[0], block.start)
+    torch.testing.assert_close(rows[0], rows[-1], rtol=1e-5, atol=1e-6)
+    message = "^engine fused: it has no kernel for plain; engine = 'auto' takes one that can$"
+    with pytest.raises(ConfigError, match=message):
+        choose_engine("fused", problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fitting import FitConfig, fit_dataset
 from nefbench.cli.app import app
 from nefbench.fields import Siren
-from nefbench.signals import DigitsConfig
+from nefbench.signals import DigitsConfig, Split
+from nefbench.spec import ParamSpec
+from nefbench.weights import ConfigEntry, FieldRows, Manifest, NeuralDataset, write_manifest
+from nefbench.weights.manifest import SHAPE_COORDINATES, SignalsEntry
+from nefbench.weights.parts import write_part
+from nefbench.weights.statistics import summarise_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +119,87 @@ def tiny(untouched: Path, tmp_path: Path) -> Path:
     """A copy of 40 fitted digits (20, 10, 10 in parts of 10), called ``tiny`` in ``tmp_path``."""
     shutil.copytree(untouched, tmp_path / "tiny")
     return Path("tiny")
+
+
+@pytest.fixture(scope="session")
+def blobs_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of fields of shapes with drawn weights; not to be changed."""
+    folder = tmp_path_factory.mktemp("blobs") / "blobs"
+    field = Siren(hidden_dim=3, num_layers=2, omega_0=1.0)
+    spec = field.spec(3, 1)
+    entry = ConfigEntry(
+        field=field,
+        in_dim=3,
+        out_dim=1,
+        tensors=spec.layout,
+        signals=SignalsEntry(
+            name="blobs",
+            source="drawn",
+            fingerprint="f" * 64,
+            licence="MIT",
+            grid_shape=(),
+            mean=(0.0,),
+            std=(1.0,),
+            class_names=("round", "flat"),
+            coordinates=SHAPE_COORDINATES,
+            output="occupancy",
+        ),
+        splits=(Split("train", 0, 4), Split("test", 4, 10)),
+        fit={"num_steps": 7, "init": {"kind": "shared"}, "optimizer": {"kind": "adam"}},
+        digest="d" * 64,
+        engine="none",
+        generator="none",
+        metrics=("iou", "iou_uniform", "iou_near_surface", "iou_ratio"),
+        provenance=("view", "num_steps"),
+    )
+    rows = torch.stack([_blob(spec, index) for index in range(10)])
+    iou = torch.linspace(0.9, 0.5, 10)
+    everything = FieldRows(
+        weights=rows,
+        signal_index=100 + torch.arange(10),
+        init_seed=torch.zeros(10, dtype=torch.int64),
+        loss=torch.zeros(10),
+        status=("ok",) * 10,
+        labels=torch.arange(10) % 2,
+        quality={
+            "iou": iou + 0.1,
+            "iou_uniform": iou,
+            "iou_near_surface": iou - 0.1,
+            "iou_ratio": iou / (iou + 0.1),
+        },
+        provenance={"view": torch.zeros(10, dtype=torch.int64), "num_steps": torch.arange(10)},
+    )
+    parts = tuple(
+        write_part(folder, "siren", entry, split, start, everything.select(mask))
+        for split, start, mask in (
+            ("train", 0, torch.arange(10) < 4), ("test", 4, torch.arange(10) >= 4),
+        )
+    )  # fmt: skip
+    dataset = NeuralDataset(folder, "siren", dataclasses.replace(entry, parts=parts))
+    write_manifest(folder, Manifest(configs={"siren": summarise_dataset(dataset)}))
+    return folder
+
+
+def _blob(spec: ParamSpec, index: int) -> torch.Tensor:
+    """The logit ``8 (cos 4x' + cos 4y' + cos 4z' - 2)`` around a point that depends on the index.
+
+    A blob that reaches pi / 8 along each axis: there the cosine is 0.
+    """
+    centre = torch.tensor([0.01, -0.005, 0.002]) * index
+    params = {
+        "kernel_net_0.linear.bias": math.pi / 2 - 4 * centre,
+        "kernel_net_0.linear.kernel": 4 * torch.eye(3),
+        "output_linear.bias": torch.tensor([-16.0]),
+        "output_linear.kernel": torch.full((3, 1), 8.0),
+    }
+    return spec.flatten(params)
+
+
+@pytest.fixture
+def blobs(blobs_made: Path, tmp_path: Path) -> Path:
+    """A copy of ten fields of shapes (4 train, 6 test), called ``blobs`` in ``tmp_path``."""
+    shutil.copytree(blobs_made, tmp_path / "blobs")
+    return Path("blobs")
 
 
 def _missing(_: Path) -> None:

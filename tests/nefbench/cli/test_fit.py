@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import studies
 from fitting import FitConfig, fit_dataset, run_fit
 from nefbench.cli.fit import _print_report as print_report
 from nefbench.config import digest
@@ -51,13 +52,14 @@ def test_a_preset_is_fitted_into_the_folder_asked_for(fit: Any) -> None:
     outcome = fit("--out", "d")
 
     assert outcome.code == 0
-    first, name, header, *rows, last = outcome.out.splitlines()
+    first, name, above, header, *rows, last = outcome.out.splitlines()
     assert re.fullmatch(
         r"wrote    d \(siren-h2-shared\): 40 fields in [\d.]+ s, [\d.,]+ fields/s, "
         r"[\d.,]+ field-steps/s; engine fused cpu llvmlite-.+, ready in [\d.]+ s",
         first,
     )
     assert name.strip() == "siren-h2-shared"
+    assert above.split() == ["PSNR", "dB:", "worst", "SSIM:", "off-grid", "R:"]
     assert header.split()[:3] == ["split", "fields", "diverged"]
     assert [row.split()[:3] for row in rows] == [
         ["train", "20", "0"], ["validation", "10", "0"], ["test", "10", "0"],
@@ -162,7 +164,7 @@ def test_diverged_fields_are_counted_and_no_failure(fit: Any) -> None:
     outcome = fit("--out", "d", "--set", "optimizer.learning_rate=1e30")
 
     assert outcome.code == 0
-    rows = [line.split()[:4] for line in outcome.out.splitlines()[3:6]]
+    rows = [line.split()[:4] for line in outcome.out.splitlines()[4:7]]
     assert rows == [
         ["train", "20", "20", "-"], ["validation", "10", "10", "-"], ["test", "10", "10", "-"],
     ]  # fmt: skip
@@ -179,6 +181,62 @@ def test_signals_without_labels_have_no_classifier_as_next_step(
     out = capsys.readouterr().out
     assert "4 fields in" in out
     assert "next" not in out
+
+
+def test_fields_stop_at_the_quality_asked_for(fit: Any) -> None:
+    target = ("--set", "num_steps=40", "--set", "field.hidden_dim=8")
+    outcome = fit("--out", "d", "--until-psnr", "11", *target)
+    fit("--out", "e", "--set", "until_psnr=11", *target)
+
+    assert outcome.err.splitlines()[1].endswith("; at most 40 steps of adam, until 11 dB")
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert lines[2][-1] == "steps:"
+    dataset = load_neural_dataset("d")
+    for line, split in zip(lines[4:7], ("train", "validation", "test"), strict=True):
+        steps = dataset.split(split).provenance["num_steps"]
+        assert line[-1] == f"{steps.double().quantile(0.5):.0f}"
+    assert dataset.split("train").provenance["num_steps"].min() < 40
+    assert dataset.entry.fit["until_psnr"] == 11.0
+    assert dataset.entry.digest == load_neural_dataset("e").entry.digest
+
+
+def test_shapes_are_fitted_and_their_held_out_quality_is_shown(nefbench: Any) -> None:
+    sizes = ("train_size=12", "validation_size=12", "test_size=12", "num_uniform=300",
+             "num_near_surface=300", "num_held_out=200")  # fmt: skip
+    settings = [*(f"signals.{size}" for size in sizes), "num_steps=2", "field.hidden_dim=4"]
+
+    outcome = nefbench("fit", "shapes-siren", "--out", "d",
+                       *(word for setting in settings for word in ("--set", setting)))  # fmt: skip
+
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[0] == (
+        "signals  shapes: 12 train, 12 validation, 12 test; occupancy in 3 dimensions"
+    )
+    lines = outcome.out.splitlines()
+    assert lines[2].split() == ["IoU", "uniform:", "worst", "near", "surface:", "R:"]
+    assert lines[3].split() == [
+        "split", "fields", "diverged", "median", "5", "%", "worst", "median", "median",
+    ]  # fmt: skip
+    assert lines[4].split()[:2] == ["train", "12"]
+    assert lines[-1] == "next     nefbench train d --config siren-h4-shared"
+
+
+def test_refits_and_views_are_announced(fit: Any) -> None:
+    outcome = fit("--out", "d", "--only", "0:10", "--set", "num_refits=2",
+                  "--set", "views.count=3", "--set", "views.flip=true")  # fmt: skip
+
+    assert outcome.err.splitlines()[1].endswith(
+        "2 steps of adam; 2 fits of each signal; 3 views of each training signal"
+    )
+
+
+def test_the_help_names_every_family_of_presets_and_no_other(nefbench: Any) -> None:
+    presets = Path(studies.__file__).parent / "presets" / "fit"
+    families = {path.stem.rsplit("-", 1)[0] for path in presets.glob("*.toml")}
+
+    text = nefbench("fit", "--help").out
+
+    assert set(re.findall(r"([a-z0-9-]+)-\*", text)) == families
 
 
 # Continuing
@@ -229,7 +287,9 @@ def test_a_folder_continues_without_naming_its_only_config(
     assert snapshot(Path("d")) == snapshot(tiny)
 
 
-@pytest.mark.parametrize("more", [["--set", "num_steps=9"], ["--seed", "1"], ["--out", "e"]])
+@pytest.mark.parametrize(
+    "more", [["--set", "num_steps=9"], ["--seed", "1"], ["--until-psnr", "9"], ["--out", "e"]]
+)
 def test_a_folder_continues_as_it_is_or_not_at_all(
     nefbench: Any, tiny: Path, snapshot: Any, more: list[str]
 ) -> None:
@@ -237,7 +297,9 @@ def test_a_folder_continues_as_it_is_or_not_at_all(
 
     outcome = nefbench("fit", tiny, *more)
 
-    assert outcome.error == "continuing tiny: --set, --seed and --out would change what it is"
+    assert outcome.error == (
+        "continuing tiny: --set, --seed, --until-psnr and --out would change what it is"
+    )
     assert snapshot(tiny) == before
 
 
@@ -359,7 +421,7 @@ def test_a_damaged_record_is_not_overwritten(fit: Any, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["digits-sirn"], "no preset 'digits-sirn'; did you mean 'digits-siren'?; presets: cifar"),
+        (["digits-sirn"], "no preset 'digits-sirn'; did you mean 'digits-siren'?; presets: celeb"),
         (["nope.toml"], "cannot read nope.toml: No such file or directory"),
         (["digits-siren", "--set", "num_step=3"], "unknown key 'num_step'; did you mean 'num_ste"),
         (

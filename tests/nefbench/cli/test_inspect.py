@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fitting import FitConfig, fit_dataset
+from nefbench import plots
 from nefbench.config import config_to_mapping
-from nefbench.weights import load_neural_dataset
+from nefbench.fields import Siren
+from nefbench.metrics import nmi, set_ratio
+from nefbench.signals import signals_from_array
+from nefbench.signals.views import Views
+from nefbench.weights import load_neural_dataset, read_manifest, write_manifest
 
 
 def table(path: Path) -> list[list[str]]:
@@ -37,9 +44,84 @@ def test_a_folder_is_described_in_words(nefbench: Any, digits_copy: Path) -> Non
     assert lines[4].startswith("files    4 parts, ")
     assert lines[4].endswith(f"300 of 300 fields, complete; digest {entry.digest[:12]}")
     assert lines[5] == "check    every part agrees with its checksum"
-    assert [line.split()[:3] for line in lines[7:10]] == [
+    assert [line.split()[:3] for line in lines[8:11]] == [
         ["train", "180", "0"], ["validation", "60", "0"], ["test", "60", "0"],
     ]  # fmt: skip
+
+
+def test_every_measure_of_the_last_split_is_shown(nefbench: Any, digits_copy: Path) -> None:
+    outcome = nefbench("inspect", "digits")
+
+    lines = [line.rstrip() for line in outcome.out.splitlines()]
+    begin = lines.index("split test")
+    entry = load_neural_dataset(digits_copy).entry
+    quality = entry.summary["test"].quality
+    names = [line.split()[0] for line in lines[begin + 2 : begin + 2 + len(quality)]]
+    assert names == [*entry.metrics, "loss"]
+    psnr_db = quality["psnr_db"]
+    assert lines[begin + 2].split() == [
+        "psnr_db", *(f"{psnr_db[key]:.4g}" for key in ("median", "worst_5_percent", "worst")),
+    ]  # fmt: skip
+
+
+def test_ratio_and_nmi_are_those_of_the_last_split(nefbench: Any, digits_copy: Path) -> None:
+    outcome = nefbench("inspect", "digits")
+    (shown,) = json.loads(nefbench("inspect", "digits", "--json").out).values()
+
+    test = load_neural_dataset(digits_copy).split("test")
+    assert test.labels is not None
+    ratio = set_ratio(test.quality["psnr_off_db"], test.quality["psnr_db"])
+    found = nmi(test.weights, test.labels)
+    assert shown["measured"] == {
+        "split": "test",
+        "nmi": dataclasses.asdict(found),
+        "nmi_missing": "",
+        "ratio": dataclasses.asdict(ratio),
+        "ratio_of": ["psnr_off_db", "psnr_db"],
+        "median_steps": 60.0,
+    }
+    assert (
+        f"nmi      {found.value:.2f} (k-means, k 10, 10 restarts, seed 0, 60 fields of split test)"
+    ) in outcome.out.splitlines()
+    assert (
+        f"ratio    R {ratio.ratio_of_means:.4f} (ratio of means), {ratio.mean_of_ratios:.4f} "
+        f"(mean of ratios): psnr_off_db over psnr_db, 60 fields of split test"
+    ) in outcome.out.splitlines()
+
+
+def test_clusters_of_a_single_class_are_not_compared(
+    nefbench: Any, tiny: Path, rewrite_rows: Any
+) -> None:
+    rewrite_rows(tiny, "test", lambda rows: dataclasses.replace(rows, labels=torch.ones(10).long()))
+
+    line = next(line for line in nefbench("inspect", tiny).out.splitlines() if line[:3] == "nmi")
+    measured = json.loads(nefbench("inspect", tiny, "--json").out)["siren-h2-shared"]["measured"]
+
+    assert line.startswith("nmi      not measured: expected fields of at least 2 classes")
+    assert measured["nmi"] is None
+    assert measured["nmi_missing"] == line.removeprefix("nmi      not measured: ")
+
+
+def test_refits_views_and_a_target_of_quality_are_told(nefbench: Any, tmp_path: Path) -> None:
+    images = torch.rand(4, 4, 4, 1, generator=torch.Generator().manual_seed(0))
+    config = FitConfig(
+        field=Siren(hidden_dim=2, num_layers=2), num_steps=30, until_psnr=5.0, num_refits=2,
+        views=Views(count=3, flip=True, rotation=20.0),
+    )  # fmt: skip
+    fit_dataset(signals_from_array(images), config, tmp_path / "d")
+
+    outcome = nefbench("inspect", "d")
+
+    lines = outcome.out.splitlines()
+    assert lines[3].startswith(
+        "fit      shared start, at most 30 steps until 5 dB, adam 0.001; 2 fits of each signal; "
+        "3 views of each training signal; engine "
+    )
+    assert lines[6].endswith("steps: ")
+    # 4 signals, each fitted twice to each of 3 views
+    assert lines[8].split()[:3] == ["train", "24", "0"]
+    steps = load_neural_dataset("d").split("train").provenance["num_steps"].double().quantile(0.5)
+    assert lines[8].split()[-1] == f"{steps:.0f}"
 
 
 def test_the_gallery_and_its_numbers_go_from_the_worst_field_to_the_best(
@@ -83,7 +165,9 @@ def test_json_is_the_record_of_every_config(nefbench: Any, tiny: Path) -> None:
 
     assert (outcome.code, outcome.err) == (0, "")
     entry = load_neural_dataset(tiny).entry
-    assert json.loads(outcome.out) == {"siren-h2-shared": config_to_mapping(entry)}
+    (shown,) = json.loads(outcome.out).values()
+    assert shown.pop("measured")["split"] == "test"
+    assert shown == json.loads(json.dumps(config_to_mapping(entry)))
 
 
 def test_json_draws_nothing(nefbench: Any, tiny: Path, tmp_path: Path) -> None:
@@ -101,6 +185,8 @@ def test_an_unfinished_config_says_so_and_has_no_gallery(
 
     assert outcome.code == 0
     assert "10 of 40 fields, NOT FINISHED; digest" in outcome.out
+    (shown,) = json.loads(nefbench("inspect", "d", "--json").out).values()
+    assert shown["measured"] is None
     assert "gallery" not in outcome.out
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
@@ -226,3 +312,91 @@ def test_an_empty_neural_dataset_is_described_as_such(nefbench: Any, tmp_path: P
     outcome = nefbench("inspect", "d")
 
     assert (outcome.code, outcome.out) == (0, "d holds no fields yet\n")
+
+
+# Other signals than images
+
+
+def test_shapes_are_drawn_from_the_worst_held_out_iou_to_the_best(
+    nefbench: Any, blobs: Path
+) -> None:
+    outcome = nefbench("inspect", blobs)
+
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [line.rstrip() for line in outcome.out.splitlines()]
+    assert lines[2] == ("signals  blobs, occupancy in 3 dimensions, 2 classes; drawn; licence MIT")
+    # the test split has IoU 0.9 - 0.4 / 9 * (4 to 9): median 0.611, worst 0.5; R 0.859
+    assert lines[9].split() == ["test", "6", "0", "0.611", "0.511", "0.500", "0.511", "0.859"]
+    # the mean of iou_uniform is 0.6111, that of iou 0.7111
+    (ratio,) = [line for line in lines if line.startswith("ratio")]
+    assert ratio.startswith("ratio    R 0.8594 (ratio of means), 0.85")
+    assert ratio.endswith("(mean of ratios): iou_uniform over iou, 6 fields of split test")
+    assert lines[-2] == "gallery  gallery-blobs-siren.png (from the worst IoU to the best)"
+    rows = table(Path("gallery-blobs-siren.csv"))[1:]
+    assert [row[0] for row in rows] == ["109", "108", "107", "106", "105", "104"]
+    assert rows[0] == ["109", "flat", "IoU 0.500"]
+    with Image.open("gallery-blobs-siren.png") as image:
+        assert image.width == 1400  # 7 inches
+
+
+def test_a_shape_without_surface_keeps_its_place_in_the_gallery(
+    nefbench: Any, blobs: Path, rewrite_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite_rows(
+        blobs, "test",
+        lambda rows: dataclasses.replace(
+            rows, weights=torch.where(torch.arange(6)[:, None] == 5, 0.0, rows.weights)
+        ),
+    )  # fmt: skip
+    drawn = []
+    monkeypatch.setattr(plots, "surfaces_figure", lambda surfaces, **more: drawn.extend(surfaces)
+                        or plots.surfaces.surfaces_figure(surfaces, **more))  # fmt: skip
+
+    nefbench("inspect", blobs)
+
+    assert drawn[0].caption == "flat\nIoU 0.500\nno surface"
+    assert [len(surface.faces) > 0 for surface in drawn] == [False] + [True] * 5
+
+
+def test_without_scikit_image_shapes_are_described_and_not_drawn(
+    nefbench: Any, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.measure", None)
+
+    outcome = nefbench("inspect", blobs)
+
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[-2] == (
+        "gallery  no picture: a mesh of a shape needs scikit-image: pip install 'nefbench[shapes]'"
+    )
+
+
+@pytest.mark.parametrize("grid", [(9,), (4, 5, 6), (4, 7)])
+def test_signals_on_any_grid_have_a_gallery(
+    nefbench: Any, tmp_path: Path, grid: tuple[int, ...]
+) -> None:
+    array = torch.rand(3, *grid, 2, generator=torch.Generator().manual_seed(0))
+    config = FitConfig(field=Siren(hidden_dim=2, num_layers=2), num_steps=1)
+    fit_dataset(signals_from_array(array), config, tmp_path / "d")
+
+    outcome = nefbench("inspect", "d")
+
+    assert outcome.code == 0
+    note = "" if len(grid) == 1 else ", channel 0 of 2"
+    assert outcome.out.splitlines()[-2] == (
+        f"gallery  gallery-d-siren-h2-shared.png (from the worst PSNR to the best{note})"
+    )
+    assert len(table(Path("gallery-d-siren-h2-shared.csv"))) == 4
+    assert "nmi" not in outcome.out
+
+
+def test_where_the_fitted_grid_is_not_known_there_is_no_picture(nefbench: Any, tiny: Path) -> None:
+    manifest = read_manifest(tiny)
+    entry = manifest.configs["siren-h2-shared"]
+    signals = dataclasses.replace(entry.signals, grid_shape=())
+    changed = dataclasses.replace(entry, signals=signals)
+    write_manifest(tiny, manifest.with_config("siren-h2-shared", changed))
+
+    outcome = nefbench("inspect", tiny)
+
+    assert "gallery  no picture: the fitted grid is not known" in outcome.out

@@ -12,9 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from fitting import FitConfig, fit_dataset
-from nefbench.fields import Siren
+from nefbench.cli import pictures
+from nefbench.fields import Siren, render
 from nefbench.signals import signals_from_array
-from nefbench.weights import load_neural_dataset
+from nefbench.weights import load_neural_dataset, read_manifest, write_manifest
+from nefbench.weights.surfaces import field_surface, surface
+
+_ENDINGS = "--out: expected a .png, .npy, .obj, .ply, .stl or .off file (got {})"
 
 
 def rendered(
@@ -126,19 +130,199 @@ def test_colour_fields_become_a_colour_picture(nefbench: Any, tmp_path: Path) ->
                                                                    "train"))[0])  # fmt: skip
 
 
-def test_fields_on_a_line_become_an_array_and_no_picture(nefbench: Any, tmp_path: Path) -> None:
+def test_fields_on_a_line_become_an_array_or_a_picture_of_lines(
+    nefbench: Any, tmp_path: Path
+) -> None:
     waves = torch.rand(3, 6, 1, generator=torch.Generator().manual_seed(0))
     config = FitConfig(field=Siren(hidden_dim=2, num_layers=2), num_steps=1)
     fit_dataset(signals_from_array(waves), config, tmp_path / "d")
 
-    picture = nefbench("render", "d", "--split", "train", "--out", "x.png")
+    picture = nefbench("render", "d", "--split", "train", "--out", "x.png", "--size", "50")
     array = nefbench("render", "d", "--split", "train", "--out", "x.npy", "--size", "9")
 
-    assert picture.error == "--out: only images become a .png; write these fields to .npy"
+    assert picture.out == "wrote    x.png: 3 fields, array 3x50x1\n"
+    with Image.open("x.png") as image:
+        assert image.size[0] == 960  # two columns of 2.4 inches
     assert array.out == "wrote    x.npy: 3 fields, array 3x9x1\n"
     assert nefbench("render", "d", "--split", "train", "--out", "x.npy", "--size", "9x9").error == (
         "--size: these fields have 1 dimensions (got '9x9')"
     )
+    assert not list(tmp_path.glob("*.pdf"))
+
+
+def test_volumes_become_a_picture_of_their_middle_slices(nefbench: Any, tmp_path: Path) -> None:
+    volumes = torch.rand(2, 4, 5, 6, 1, generator=torch.Generator().manual_seed(0))
+    config = FitConfig(field=Siren(hidden_dim=2, num_layers=2), num_steps=1)
+    dataset = fit_dataset(signals_from_array(volumes), config, tmp_path / "d")
+
+    outcome = nefbench("render", "d", "--split", "train", "--out", "x.png")
+
+    assert outcome.out == "wrote    x.png: 2 fields, array 2x4x5x6x1\n"
+    assert Path("x.png").is_file()
+    values = dataset.render(dataset.split("train").weights)
+    figure = pictures.slices_figure(dataset, values, ["a", "b"])
+    drawn = [np.asarray(ax.images[0].get_array()) for ax in figure.axes]
+    assert [image.shape for image in drawn] == [(5, 6), (5, 6), (4, 6), (4, 6), (4, 5), (4, 5)]
+    assert np.array_equal(drawn[1], values[1, 2, :, :, 0].clamp(0, 1))
+    assert np.array_equal(drawn[2], values[0, :, 2, :, 0].clamp(0, 1))
+    assert np.array_equal(drawn[5], values[1, :, :, 3, 0].clamp(0, 1))
+
+
+def test_black_and_white_are_the_ends_of_the_range_of_values(nefbench: Any, tiny: Path) -> None:
+    manifest = read_manifest(tiny)
+    (name,), entry = manifest.configs, manifest.configs["siren-h2-shared"]
+    signals = dataclasses.replace(entry.signals, value_range=(-1.0, 3.0))
+    # the parts do not depend on the range
+    changed = dataclasses.replace(entry, signals=signals)
+    write_manifest(tiny, manifest.with_config(name, changed))
+
+    nefbench("render", tiny, "--out", "x.png", "--fields", "2")
+    nefbench("render", tiny, "--out", "x.npy", "--fields", "2")
+
+    values = rendered(tiny, [2])
+    assert np.array_equal(np.load("x.npy"), values.numpy())
+    with Image.open("x.png") as image:
+        assert np.array_equal(np.asarray(image), bytes_of((values + 1) / 4)[0, ..., 0])
+
+
+def test_of_two_channels_the_first_is_shown_and_the_line_says_so(
+    nefbench: Any, tmp_path: Path
+) -> None:
+    images = torch.rand(3, 4, 5, 2, generator=torch.Generator().manual_seed(0))
+    config = FitConfig(field=Siren(hidden_dim=2, num_layers=2), num_steps=1)
+    fit_dataset(signals_from_array(images), config, tmp_path / "d")
+
+    outcome = nefbench("render", "d", "--split", "train", "--out", "x.png", "--fields", "1")
+
+    assert outcome.out == "wrote    x.png: 1 field, array 1x4x5x2, channel 0 of 2\n"
+    with Image.open("x.png") as image:
+        expected = bytes_of(rendered(tmp_path / "d", [1], None, "train"))[0, ..., 0]
+        assert np.array_equal(np.asarray(image), expected)
+
+
+# Shapes
+
+
+def test_shapes_become_arrays_of_the_probability_of_being_inside(
+    nefbench: Any, blobs: Path
+) -> None:
+    outcome = nefbench("render", blobs, "--out", "x.npy", "--size", "9", "--fields", "0:2")
+
+    assert outcome.out == "wrote    x.npy: 2 fields, array 2x9x9x9x1\n"
+    values = np.load("x.npy")
+    assert values[0, 4, 4, 4, 0] > 0.99  # the middle
+    assert values[0, 0, 0, 0, 0] < 0.01  # a corner of the box
+
+
+def test_one_shape_becomes_the_mesh_asked_for(nefbench: Any, blobs: Path, tmp_path: Path) -> None:
+    outcome = nefbench("render", blobs, "--out", "new/x.obj", "--size", "16", "--fields", "2,2")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = Path("new/x.obj").read_text().splitlines()
+    faces = sum(line.startswith("f ") for line in lines)
+    assert outcome.out == f"wrote    new/x.obj: 1 mesh, grid 16x16x16, {faces:,} triangles\n"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.obj"]
+    vertices = np.array([[float(word) for word in line.split()[1:]] for line in lines
+                         if line.startswith("v ")])  # fmt: skip
+    # field 2 of the test split is the sixth: its centre is (0.06, -0.03, 0.012)
+    middle = (vertices.min(0) + vertices.max(0)) / 2
+    assert middle == pytest.approx([0.06, -0.03, 0.012], abs=0.005)
+    assert vertices.max(0) - vertices.min(0) == pytest.approx(math.pi / 4, abs=0.02)
+
+
+@pytest.mark.parametrize("ending", ["obj", "ply", "stl", "off"])
+def test_several_shapes_become_files_named_after_their_signals(
+    nefbench: Any, blobs: Path, tmp_path: Path, ending: str
+) -> None:
+    outcome = nefbench("render", blobs, "--out", f"x.{ending}", "--size", "8", "--fields", "4,0")
+
+    # signal 104 is the first of the test split
+    assert outcome.out.startswith(f"wrote    x-108.{ending} … x-104.{ending}: 2 meshes, grid 8x8x8")
+    assert sorted(path.name for path in tmp_path.glob("x*")) == [
+        f"x-104.{ending}",
+        f"x-108.{ending}",
+    ]
+
+
+def test_fits_of_the_same_signal_are_told_apart_by_their_position_in_the_split(
+    nefbench: Any, blobs: Path, tmp_path: Path, rewrite_rows: Any
+) -> None:
+    index = torch.tensor([7, 7, 8, 9, 9, 9])
+    rewrite_rows(blobs, "test", lambda rows: dataclasses.replace(rows, signal_index=index))
+
+    nefbench("render", blobs, "--out", "x.off", "--size", "8", "--fields", "0:4")
+
+    names = sorted(path.name for path in tmp_path.glob("x*"))
+    assert names == ["x-7-0.off", "x-7-1.off", "x-8.off", "x-9.off"]
+
+
+def test_shapes_become_a_picture_and_nothing_else(
+    nefbench: Any, blobs: Path, tmp_path: Path
+) -> None:
+    outcome = nefbench("render", blobs, "--out", "x.png", "--size", "8")
+
+    assert outcome.out.startswith("wrote    x.png: 6 surfaces, grid 8x8x8, ")
+    assert [path.name for path in tmp_path.glob("x*")] == ["x.png"]
+
+
+@pytest.mark.parametrize("ending", ["png", "ply"])
+def test_fields_without_a_surface_are_named_and_the_others_written(
+    nefbench: Any, blobs: Path, tmp_path: Path, rewrite_rows: Any, ending: str
+) -> None:
+    def spoil(rows: Any) -> Any:
+        weights = rows.weights.clone()
+        weights[1] = math.nan
+        weights[3] = 0  # a logit of 0 everywhere: nothing is above it
+        return dataclasses.replace(rows, weights=weights)
+
+    rewrite_rows(blobs, "test", spoil)
+
+    some = nefbench("render", blobs, "--out", f"x.{ending}", "--size", "8", "--fields", "0:4")
+    none = nefbench("render", blobs, "--out", f"y.{ending}", "--size", "8", "--fields", "3,1")
+
+    assert some.code == 0
+    assert some.err == "warning: no surface on a grid of 8x8x8: fields [1, 3]\n"
+    assert ": 2 " in some.out
+    assert none.error == "--fields: none of [3, 1] has a surface on a grid of 8x8x8"
+    assert not list(tmp_path.glob("y*"))
+
+
+def test_a_shape_that_stays_off_every_sample_has_no_surface(nefbench: Any, blobs: Path) -> None:
+    # two samples per side are the corners of the box
+    assert nefbench("render", blobs, "--out", "x.obj", "--size", "2", "--fields", "0").error == (
+        "--fields: none of [0] has a surface on a grid of 2x2x2"
+    )
+    assert nefbench("render", blobs, "--out", "x.obj", "--size", "1", "--fields", "0").error == (
+        "--size: a surface takes at least 2 samples per side"
+    )
+    assert nefbench("render", blobs, "--out", "x.obj", "--size", "8x").error == (
+        "--size: expected N or ZxYxX (got '8x')"
+    )
+
+
+def test_images_have_no_meshes(nefbench: Any, tiny: Path) -> None:
+    assert nefbench("render", tiny, "--out", "x.obj").error == (
+        "--out: only shapes have meshes; write a .png or .npy (got 'x.obj')"
+    )
+
+
+def test_the_surface_of_occupancy_is_found_more_exactly_than_the_probability_shows_it(
+    blobs_made: Path,
+) -> None:
+    dataset = load_neural_dataset(blobs_made)
+    row = dataset.split("test").weights[0]
+    row = row * torch.where(torch.arange(len(row)) < 12, 1, 20)  # 20 times the logit
+
+    mesh = field_surface(dataset, row, (12, 12, 12))
+    step = surface(dataset.render(row[None], (12, 12, 12))[0, ..., 0], 0.5)
+
+    def error(vertices: Tensor) -> float:
+        return float(render(dataset.field, dataset.spec, row[None], vertices).abs().mean())
+
+    assert error(mesh.vertices) < 0.3 * error(step.vertices)
+
+
+# Wrong requests
 
 
 def test_fields_that_diverged_have_no_picture_but_an_array(
@@ -165,8 +349,8 @@ def test_fields_that_diverged_have_no_picture_but_an_array(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "x.jpg"], "--out: expected a .png or .npy file (got 'x.jpg')"),
-        (["--out", "x"], "--out: expected a .png or .npy file (got 'x')"),
+        (["--out", "x.jpg"], _ENDINGS.format("'x.jpg'")),
+        (["--out", "x"], _ENDINGS.format("'x'")),
         (["--size", "0"], "--size: expected N or HxW (got '0')"),
         (["--size", "8x"], "--size: expected N or HxW (got '8x')"),
         (["--size", "8X8"], "--size: expected N or HxW (got '8X8')"),

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 
 from nefbench.metrics import psnr, psnr_peak
 
@@ -15,6 +17,21 @@ def test_psnr_equals_the_hand_computation() -> None:
     # Mean squared errors 0.01 / 2 and 0.01: 10 log10(200) and 20 dB.
     expected = torch.tensor([10 * math.log10(200), 20.0])
     torch.testing.assert_close(psnr(truth, estimate), expected)
+
+
+def test_both_scores_equal_scikit_image_field_by_field() -> None:
+    rng = np.random.default_rng(0)
+    truth, estimate = rng.uniform(0, 0.9, size=(2, 4, 30, 3))
+
+    scores = psnr(torch.from_numpy(truth), torch.from_numpy(estimate))
+    peak_scores = psnr_peak(torch.from_numpy(truth), torch.from_numpy(estimate))
+
+    pairs = list(zip(truth, estimate, strict=True))
+    expected = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
+    assert scores.tolist() == pytest.approx(expected, abs=1e-12)
+    expected = [peak_signal_noise_ratio(a, b, data_range=a.max()) for a, b in pairs]
+    # The 1e-8 of psnr_peak is 1e-7 of these errors.
+    assert peak_scores.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_error_is_averaged_over_channels_before_the_logarithm() -> None:
@@ -74,3 +91,12 @@ def test_psnr_peak_clips_nothing_and_ends_at_80_db() -> None:
     # An error of 2 in one of two values: 10 log10(2) below zero.
     below = psnr_peak(truth, torch.tensor([[[0.0], [3.0]]]))
     assert below.item() == pytest.approx(-10 * math.log10(2), abs=1e-5)
+
+
+def test_psnr_peak_takes_an_image_without_light_to_have_peak_one() -> None:
+    truth = torch.tensor([[[0.0], [0.0]], [[0.0], [0.0]], [[-0.5], [-0.1]], [[0.0], [0.5]]])
+    estimate = truth + torch.tensor([0.0, 0.1, 0.1, 0.1])[:, None, None]
+
+    # Errors of nothing, 0.1 of 1 twice, and 0.1 of 0.5.
+    expected = torch.tensor([80.0, 20.0, 20.0, 20 * math.log10(5)])
+    torch.testing.assert_close(psnr_peak(truth, estimate), expected, rtol=0, atol=1e-4)

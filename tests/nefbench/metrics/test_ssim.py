@@ -74,9 +74,33 @@ def test_ssim_equals_scikit_image_where_the_window_fits(
     assert score.item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("base", [0.0, 0.95, 1.0])
+def test_flat_regions_lose_nothing_to_rounding(base: float) -> None:
+    # Variances of 1e-6 beside squares of 1, given in float32.
+    noise = np.random.default_rng(0).normal(0, 1e-3, (28, 20, 1))
+    truth = np.full((28, 20, 1), base, dtype=np.float32)
+    estimate = np.clip(truth + noise, 0, 1).astype(np.float32)
+
+    score = ssim(as_field(truth), as_field(estimate), (28, 20))
+
+    expected = plain_ssim(truth.astype(np.float64), estimate.astype(np.float64), 11)
+    assert score.item() == pytest.approx(expected, abs=1e-6)
+    assert score.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("height", "width", "window"),
-    [(8, 8, 7), (7, 9, 7), (10, 30, 9), (30, 10, 9), (12, 12, 11), (3, 4, 3), (2, 6, 1)],
+    [
+        (8, 8, 7),
+        (7, 9, 7),
+        (10, 30, 9),
+        (30, 10, 9),
+        (12, 12, 11),
+        (3, 4, 3),
+        (2, 6, 1),
+        (1, 5, 1),
+        (1, 1, 1),
+    ],
 )
 def test_small_images_use_the_largest_odd_window_that_fits(
     height: int, width: int, window: int
@@ -115,3 +139,24 @@ def test_the_estimate_is_clipped_to_the_range_of_a_display() -> None:
     clipped = ssim(as_field(truth), as_field(beyond), (16, 16))
 
     assert clipped.item() == ssim(as_field(truth), as_field(estimate), (16, 16)).item()
+
+
+def test_sides_under_three_pixels_compare_brightness_alone() -> None:
+    truth, estimate = torch.tensor([[[0.2], [0.6]]]), torch.tensor([[[0.4], [0.6]]])
+
+    # (2 * 0.2 * 0.4 + 1e-4) / (0.2**2 + 0.4**2 + 1e-4) at one pixel, 1 at the other.
+    expected = (0.1601 / 0.2001 + 1) / 2
+    assert ssim(truth, estimate, (2, 1)).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("grid_shape", [(0, 4), (4, 4), (2, 2), (-2, -4)])
+def test_an_empty_side_or_another_grid_is_refused(grid_shape: tuple[int, int]) -> None:
+    values = torch.zeros(1, 8, 1)
+
+    with pytest.raises(ValueError, match=r"got shape \(1, 8, 1\)"):
+        ssim(values, values, grid_shape)
+
+
+def test_images_of_different_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        ssim(torch.zeros(1, 4, 3), torch.zeros(1, 4, 1), (2, 2))

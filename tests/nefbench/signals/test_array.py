@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from nefbench.errors import SignalError
 from nefbench.signals import Split, signals_from_array
+from nefbench.signals import array as array_module
 
 IMAGES = np.random.default_rng(0).random((6, 2, 3, 2))
 
@@ -106,6 +108,7 @@ def test_whole_numbers_of_any_type_are_labels(labels: Any) -> None:
         ([0, 1], "x: expected 6 labels (got shape (2,))"),
         ([[0]] * 6, "x: expected 6 labels (got shape (6, 1))"),
         ([0, 1, 2, 3, 4, -1], "x: labels must lie from 0 to 4 (got -1 to 4)"),
+        ([math.nan] * 6, "x: labels must be whole numbers; give names as class_names"),
         ([0.5] * 6, "x: labels must be whole numbers; give names as class_names"),
         (["cat"] * 6, "x: labels must be whole numbers; give names as class_names"),
     ],
@@ -127,6 +130,10 @@ def test_a_label_beyond_the_class_names_is_refused() -> None:
         (IMAGES * 3, "x: values must lie in [0, 1] (got "),
         ((IMAGES * 255).astype(np.int64), "x: values must lie in [0, 1] (got "),
         ((IMAGES * 65535).astype(np.uint16), "x: values must lie in [0, 1] (got "),
+        (IMAGES.astype(str), "x: expected an array of real numbers (got <U"),
+        (IMAGES * 1j, "x: expected an array of real numbers (got complex128)"),
+        (np.full((2, 3, 1), None), "x: expected an array of real numbers (got object)"),
+        (np.zeros((6, 0, 2, 1)), "x: expected [N, grid…, c] (got shape (6, 0, 2, 1))"),
         (np.zeros((6, 2)), "x: expected [N, grid…, c] (got shape (6, 2))"),
         (np.zeros((0, 2, 2, 1)), "x: expected [N, grid…, c] (got shape (0, 2, 2, 1))"),
         (np.full((6, 2, 2, 1), 0.5), "x: channel 0 is constant over split 'train'"),
@@ -134,6 +141,84 @@ def test_a_label_beyond_the_class_names_is_refused() -> None:
 )
 def test_values_that_do_not_fit_are_refused(array: np.ndarray, expected: str) -> None:
     assert complaint(array, name="x").startswith(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (-0.3, 0.1), (0.0, 1e4)])
+def test_a_value_range_holds_with_its_ends(
+    value_range: tuple[float, float], dtype: type[Any]
+) -> None:
+    # 0.1 and 0.3 are rounded outwards in float32.
+    array = np.linspace(*value_range, 24).reshape(2, 12, 1).astype(dtype)
+
+    signals = signals_from_array(array, value_range=value_range)
+
+    assert signals.value_range == value_range
+    unit = signals.unit_values(signals.raw_values([0, 1]))
+    assert (float(unit.min()), float(unit.max())) == pytest.approx((0, 1), abs=1e-6)
+    assert np.array_equal(signals.values.read([1])[0].numpy(), array[1].astype(np.float32))
+
+
+def test_a_value_outside_its_range_is_refused_with_the_range_found_and_the_remedy() -> None:
+    waves = np.linspace(-0.5, 1.25, 24).reshape(2, 12, 1)
+
+    assert complaint(waves, name="x") == (
+        "x: values must lie in [0, 1] (got -0.5 to 1.25); give value_range or rescale them"
+    )
+    assert complaint(waves, value_range=(-1, 1), name="x") == (
+        "x: values must lie in [-1, 1] (got -0.5 to 1.25); give value_range or rescale them"
+    )
+
+
+def test_the_range_found_is_that_of_all_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array_module, "_BLOCK_NUMBERS", 30)  # two signals, then two, then one
+    for position in range(5):
+        array = np.full((5, 4, 3), 0.5)
+        array[position, 0, 0], array[position, 3, 2] = -7, 8
+
+        assert "(got -7 to 8)" in complaint(array)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64, np.uint16, np.uint32])
+def test_other_whole_numbers_are_values_as_they_are(dtype: type[Any]) -> None:
+    array = np.arange(100).reshape(4, 25, 1).astype(dtype)
+
+    signals = signals_from_array(array, value_range=(0, 127))
+
+    assert signals.values.read([3, 1])[:, 0, 0].tolist() == [75.0, 25.0]
+    assert signals.mean == pytest.approx((49.5,))
+
+
+def test_bytes_have_a_range_of_their_own() -> None:
+    raw = np.arange(24, dtype=np.uint8).reshape(2, 12, 1)
+
+    assert complaint(raw, value_range=(0, 255), name="x") == (
+        "x: bytes count as 0 to 255 and become [0, 1]; leave value_range out, "
+        "or convert them to another type"
+    )
+
+
+@pytest.mark.parametrize("bad", [(1, 0), (1, 1), (0, math.inf), (math.nan, 1)])
+def test_a_value_range_that_is_none_is_refused(bad: tuple[float, float]) -> None:
+    assert complaint(IMAGES, value_range=bad, name="x") == (
+        f"x: expected a finite value_range, the lower number first (got {bad})"
+    )
+
+
+def test_arrays_that_torch_cannot_share_are_copied() -> None:
+    locked = IMAGES.copy()
+    locked.flags.writeable = False
+    expected = signals_from_array(IMAGES).fingerprint
+
+    for array in (
+        locked,
+        IMAGES[::-1][::-1],
+        np.asfortranarray(IMAGES),
+        IMAGES.astype(">f8"),
+        IMAGES.astype(np.longdouble),
+        torch.from_numpy(IMAGES).requires_grad_(),
+    ):
+        assert signals_from_array(array).fingerprint == expected
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nefbench.errors import SignalError
-from nefbench.signals import Signals, Split, grid_coords, signals_from_array
+from nefbench.signals import GridSignals, Split, grid_coords, signals_from_array
 from nefbench.signals.base import (
     ArrayValues,
     channel_statistics,
@@ -21,7 +22,7 @@ from nefbench.signals.base import (
 )
 
 
-def some_signals(count: int = 10, seed: int = 0) -> Signals:
+def some_signals(count: int = 10, seed: int = 0) -> GridSignals:
     images = np.random.default_rng(seed).random((count, 4, 3, 2))
     labels = np.arange(count) % 3
     return signals_from_array(images, labels, splits=[("train", count - 3), ("test", 3)])
@@ -172,6 +173,61 @@ def test_at_most_five_positions_are_listed() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "text"), [((9, 1), "9x1"), ((4, 3, 2), "4x3x2"), ((2, 3, 4, 1), "2x3x4x1")]
+)
+def test_sizes_in_words_and_numbers_are_those_of_the_grid(
+    shape: tuple[int, ...], text: str
+) -> None:
+    signals = signals_from_array(np.random.default_rng(0).random((3, *shape)))
+
+    assert signals.shape_text == text
+    assert signals.in_dim == signals.coords.shape[1] == len(shape) - 1
+    assert signals.num_points == signals.coords.shape[0] == math.prod(shape[:-1])
+    assert signals.num_channels == shape[-1]
+
+
+def test_unit_values_map_the_value_range_to_0_and_1_and_are_not_clipped() -> None:
+    signals = dataclasses.replace(some_signals(), value_range=(-1.0, 3.0))
+    raw = torch.tensor([[-1.0, 0.0], [1.0, 3.0], [-2.0, 5.0]])
+
+    assert signals.unit_values(raw).tolist() == [[0.0, 0.25], [0.5, 1.0], [-0.25, 1.5]]
+
+
+def test_values_in_0_to_1_are_unit_values_bit_for_bit() -> None:
+    signals = some_signals()
+    raw = signals.raw_values(range(4))
+
+    assert signals.value_range == (0.0, 1.0)
+    assert signals.unit_values(raw) is raw
+
+
+def test_raw_values_are_those_of_the_source_checked() -> None:
+    raw = torch.rand(4, 12, 2, generator=torch.Generator().manual_seed(0))
+    signals = dataclasses.replace(some_signals(4), values=ArrayValues(raw))
+
+    assert torch.equal(signals.raw_values([2, 0]), raw[[2, 0]])
+    raw[3, 1, 1] = float("inf")
+    with pytest.raises(SignalError, match=r"^array: 1 signal\(s\) hold NaN .* \(positions 3\)"):
+        signals.raw_values([1, 3])
+
+
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0), (-5.0, 2.0)])
+def test_normalising_inverts_denormalising_whatever_the_range(
+    value_range: tuple[float, float],
+) -> None:
+    low, high = value_range
+    raw = low + (high - low) * np.random.default_rng(0).random((6, 5, 2))
+    signals = signals_from_array(raw, value_range=value_range)
+
+    targets = signals.targets(range(6))
+
+    assert torch.equal(targets, signals.normalise(signals.raw_values(range(6))))
+    torch.testing.assert_close(
+        signals.denormalise(targets), signals.raw_values(range(6)), rtol=0, atol=2e-6
+    )
+
+
 def test_splits_are_laid_one_after_another() -> None:
     train, test = make_splits([("train", 3), ("test", 2)])
 
@@ -185,7 +241,7 @@ def test_an_empty_split_is_refused(size: int) -> None:
         make_splits([("train", 3), ("test", size)])
 
 
-def variant(what: str) -> Signals:
+def variant(what: str) -> GridSignals:
     images = np.arange(24, dtype=np.uint8).reshape(3, 2, 4, 1)
     labels = [0, 1, 2]
     splits = [("train", 2), ("test", 1)]

@@ -17,9 +17,14 @@ from PIL import Image
 
 from nefbench.config import config_from_mapping
 from nefbench.errors import ConfigError, SignalError
-from nefbench.signals import ImagesConfig, Signals, SignalsConfig, Split
+from nefbench.signals import GridSignals, ImagesConfig, SignalsConfig, Split
 
-THREE_PARTS = {"train": "train[:6]", "validation": "train[6:8]", "test": "train[8:]"}
+THREE_PARTS: dict[str, Any] = {
+    "train": "train[:6]",
+    "validation": "train[6:8]",
+    "test": "train[8:]",
+}
+LEAVE_OUT = "leave such images out with --set signals.drop_damaged=true"
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +85,13 @@ def hub_folder(folder: Path, train: np.ndarray, test: np.ndarray) -> Path:
     return folder
 
 
-def pixels(signals: Signals, count: int | None = None) -> np.ndarray:
+def pixels(signals: GridSignals, count: int | None = None) -> np.ndarray:
     """Values times 255 as images ``[n, H, W, c]``."""
     values = signals.values.read(range(len(signals) if count is None else count))
     images = (values * 255).numpy().reshape(len(values), *signals.grid_shape, -1)
     assert np.abs(images - images.round()).max() < 1e-4
-    return images.round().astype(np.uint8)
+    whole: np.ndarray = images.round().astype(np.uint8)
+    return whole
 
 
 def complaint(**keys: Any) -> str:
@@ -323,22 +329,31 @@ def test_a_table_without_images_is_refused_with_its_columns(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("odd", "described"),
+    ("odd", "described", "remedy"),
     [
-        (random_images(1, 4, 5)[0], "4x5 L"),
-        (random_images(1, 5, 4)[0], "5x4 L"),
-        (random_images(1, 4, 4, 3)[0], "4x4 RGB"),
-        (Image.fromarray(random_images(1, 4, 4)[0]).convert("1"), "4x4 1"),
+        (random_images(1, 4, 5)[0], "4x5 L", "--set 'signals.size=[4, 4]'"),
+        (random_images(1, 5, 4)[0], "5x4 L", "--set 'signals.size=[4, 4]'"),
+        (random_images(1, 4, 4, 3)[0], "4x4 RGB", "--set signals.mode=RGB"),
+        (
+            random_images(1, 5, 4, 3)[0],
+            "5x4 RGB",
+            "--set 'signals.size=[4, 4]' --set signals.mode=RGB",
+        ),
+        (
+            Image.fromarray(random_images(1, 4, 4)[0]).convert("1"),
+            "4x4 1",
+            "--set signals.mode=RGB",
+        ),
     ],
 )
-def test_images_that_differ_are_named_with_their_position(
-    tmp_path: Path, odd: np.ndarray | Image.Image, described: str
+def test_images_that_differ_are_named_with_their_position_and_the_remedy(
+    tmp_path: Path, odd: np.ndarray | Image.Image, described: str, remedy: str
 ) -> None:
     folder = flat_folder(tmp_path / "x", [*random_images(9, 4, 4), odd])
 
     assert complaint(path=str(folder), **THREE_PARTS) == (
         f"x: images differ: 4x4 L at position 0, {described} at position 9; "
-        f"a neural dataset needs one size and one colour mode, convert them first"
+        f"a neural dataset needs one size and one colour mode, give them with {remedy}"
     )
 
 
@@ -350,7 +365,8 @@ def test_images_of_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
     folder = flat_folder(tmp_path / "x", images)
 
     assert complaint(path=str(folder), **THREE_PARTS) == (
-        f"x: images of mode {mode!r}; expected grey (L) or RGB, convert them first"
+        f"x: images of mode {mode!r}; expected grey (L) or RGB, "
+        f"convert them with --set signals.mode=RGB"
     )
 
 
@@ -369,7 +385,7 @@ def test_a_file_that_is_no_image_is_named_with_its_position(tmp_path: Path) -> N
     folder = flat_folder(tmp_path / "x", images)
 
     assert complaint(path=str(folder), **THREE_PARTS) == (
-        "x: the image at position 7 does not open"
+        f"x: the image at position 7 (007.png) does not open; {LEAVE_OUT}"
     )
 
 
@@ -393,8 +409,9 @@ def test_a_damaged_image_is_named_with_its_position_when_it_is_read(
     signals = ImagesConfig(path=str(folder), **THREE_PARTS).open()
     assert signals.values.read([6, 8]).shape == (2, 4096, 1)
 
-    with pytest.raises(SignalError, match=r"^x: the image at position 7 is damaged$"):
+    with pytest.raises(SignalError) as caught:
         signals.values.read([6, 7])
+    assert str(caught.value) == f"x: the image at position 7 (007.png) is damaged; {LEAVE_OUT}"
 
 
 def test_a_row_without_an_image_is_named_with_its_position(tmp_path: Path) -> None:
@@ -404,7 +421,9 @@ def test_a_row_without_an_image_is_named_with_its_position(tmp_path: Path) -> No
     features = datasets.Features({"image": datasets.Image()})
     datasets.Dataset.from_dict({"image": pictures}, features=features).to_parquet(path)
 
-    assert complaint(path=str(path), **THREE_PARTS) == "x: there is no image at position 3"
+    assert complaint(path=str(path), **THREE_PARTS) == (
+        f"x: there is no image at position 3; {LEAVE_OUT}"
+    )
 
 
 @pytest.mark.parametrize("path", ["./missing", "/missing/folder", "~/missing", "missing.parquet"])
@@ -488,7 +507,7 @@ def test_statistics_for_another_number_of_channels_are_refused(
 
     assert complaint(path=str(path), mean=mean, std=std, **THREE_PARTS) == (
         f"x: images have 1 channel(s), signals.mean has {len(mean)} "
-        f"and signals.std {len(std)} number(s)"
+        f"and signals.std {len(std)} number(s); give one number per channel"
     )
 
 
@@ -544,7 +563,7 @@ def test_the_source_is_described_without_the_folders_of_this_machine(tmp_path: P
     [({}, "scans-v1.5"), ({"name": "scans"}, "scans")],
 )
 def test_signals_are_called_like_the_folder_unless_named(
-    tmp_path: Path, keys: dict[str, str], expected: str
+    tmp_path: Path, keys: dict[str, Any], expected: str
 ) -> None:
     folder = flat_folder(tmp_path / "scans-v1.5", list(random_images(10, 2, 2)))
 

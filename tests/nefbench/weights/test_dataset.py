@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from nefbench.weights import (
     load_neural_dataset,
     write_manifest,
 )
-from nefbench.weights.manifest import SignalsEntry
+from nefbench.weights.manifest import Output, SignalsEntry
 from nefbench.weights.parts import write_part
 
 FIELD = Siren(hidden_dim=4, num_layers=2)
@@ -197,6 +198,84 @@ def test_rendering_without_a_known_grid_asks_for_one() -> None:
     with pytest.raises(ValueError, match=r"got \(3, 3, 3\)"):
         dataset.render(rows, (3, 3, 3))
     assert dataset.render(rows, (2, 3)).shape == (1, 2, 3, 1)
+
+
+# Shapes and volumes
+
+
+def cosines(centre: tuple[float, float, float], scale: float = 1.0) -> Tensor:
+    """One row of ``Siren(hidden_dim=3, num_layers=2, omega_0=1)``: a sum of cosines around a point.
+
+    ``scale * (sum_i cos(2 pi (p_i - centre_i)) - 1)``, as sines with a phase of a quarter turn.
+    """
+    turn = 2 * math.pi
+    params = {
+        "kernel_net_0.linear.bias": math.pi / 2 - turn * torch.tensor(centre),
+        "kernel_net_0.linear.kernel": turn * torch.eye(3),
+        "output_linear.bias": torch.tensor([-scale]),
+        "output_linear.kernel": torch.full((3, 1), scale),
+    }
+    return COSINES.spec(3, 1).flatten(params)
+
+
+COSINES = Siren(hidden_dim=3, num_layers=2, omega_0=1.0)
+
+
+def dataset_in_space(output: Output, grid_shape: tuple[int, ...] = ()) -> NeuralDataset:
+    signals = dataclasses.replace(make_entry().signals, output=output, grid_shape=grid_shape)
+    entry = dataclasses.replace(
+        make_entry(),
+        field=COSINES,
+        in_dim=3,
+        tensors=COSINES.spec(3, 1).layout,
+        signals=dataclasses.replace(signals, mean=(0.0,), std=(2.0,)),
+    )
+    return NeuralDataset(Path(), "a", entry)
+
+
+def test_shapes_are_rendered_over_their_box_with_axes_z_y_x() -> None:
+    rows = torch.stack([cosines((0.1, -0.2, 0.3)), cosines((0.0, 0.05, 0.0))])
+
+    values = dataset_in_space("signed-distance").render(rows, (3, 4, 5))
+
+    assert values.shape == (2, 3, 4, 5, 1)
+    z, y, x = (torch.linspace(-0.55, 0.55, size) for size in (3, 4, 5))
+    for row, (cx, cy, cz) in enumerate([(0.1, -0.2, 0.3), (0.0, 0.05, 0.0)]):
+        waves = [(2 * math.pi * (axis - c)).cos() for axis, c in ((z, cz), (y, cy), (x, cx))]
+        expected = waves[0][:, None, None] + waves[1][:, None] + waves[2] - 1
+        # twice: the spread of the values; 1e-5: sine and cosine in float32
+        torch.testing.assert_close(values[row, ..., 0], 2 * expected, rtol=0, atol=1e-5)
+
+
+def test_occupancy_is_rendered_as_the_probability_of_being_inside() -> None:
+    rows = cosines((0.0, 0.0, 0.0), scale=3.0)[None]
+
+    probability = dataset_in_space("occupancy").render(rows, (5, 5, 5))
+    logits = dataset_in_space("occupancy").outputs(rows, (5, 5, 5))
+
+    assert torch.equal(logits, dataset_in_space("signed-distance").render(rows, (5, 5, 5)))
+    assert torch.equal(probability, logits.sigmoid())
+    # in the middle, three cosines of 1: a logit of 2 * 3 * (3 - 1)
+    assert probability[0, 2, 2, 2, 0] == torch.tensor(12.0).sigmoid()
+
+
+def test_shapes_are_rendered_on_64_samples_per_side_unless_asked_otherwise() -> None:
+    rows = cosines((0.0, 0.0, 0.0))[None]
+
+    assert dataset_in_space("occupancy").render(rows).shape == (1, 64, 64, 64, 1)
+    with pytest.raises(ValueError, match=r"expected a grid of 3 dimensions \(got \(8, 8\)\)"):
+        dataset_in_space("occupancy").render(rows, (8, 8))
+
+
+def test_volumes_are_rendered_in_raw_values_on_their_grid() -> None:
+    rows = cosines((0.1, 0.2, 0.3))[None]
+
+    values = dataset_in_space("values", (2, 3, 4)).render(rows)
+
+    z, y, x = (torch.linspace(-1, 1, size) for size in (2, 3, 4))
+    waves = [(2 * math.pi * (axis - c)).cos() for axis, c in ((z, 0.3), (y, 0.2), (x, 0.1))]
+    expected = 2 * (waves[0][:, None, None] + waves[1][:, None] + waves[2] - 1)
+    torch.testing.assert_close(values[0, ..., 0], expected, rtol=0, atol=1e-5)
 
 
 # Opening

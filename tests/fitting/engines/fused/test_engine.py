@@ -13,7 +13,7 @@ from fitting import Adam, AdamW, FitConfig, Random
 from fitting.engines import Block, FitProblem, FusedEngine
 from fitting.engines.fused import compiler
 from fitting.engines.fused.emitter import Machine
-from fitting.engines.fused.engine import _Run, compiled_plan
+from fitting.engines.fused.engine import FusedRun, _table, compiled_plan
 from fitting.losses import BCE, MSE, LossConfig
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
@@ -31,9 +31,16 @@ FIELDS: list[FieldConfig] = [
 
 
 def make_problem(
-    field: FieldConfig, *, num_steps: int = 5, channels: int = 2, loss: LossConfig = MEAN_SQUARE
+    field: FieldConfig,
+    *,
+    num_steps: int = 5,
+    channels: int = 2,
+    loss: LossConfig = MEAN_SQUARE,
+    pixel_fraction: float = 1.0,
 ) -> FitProblem:
-    config = FitConfig(field=field, init=Random(), num_steps=num_steps)
+    config = FitConfig(
+        field=field, init=Random(), num_steps=num_steps, pixel_fraction=pixel_fraction
+    )
     return FitProblem(config, field.spec(2, channels), grid_coords((5, 5)), channels, loss)
 
 
@@ -100,6 +107,21 @@ def test_a_fit_in_several_calls_of_the_kernel_is_the_same(monkeypatch: pytest.Mo
     assert torch.equal(at_once, in_parts)
 
 
+def test_points_drawn_in_several_tables_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem(FIELDS[0], num_steps=50, pixel_fraction=0.6)
+    block = make_block(problem)
+    at_once = FusedEngine().fit(problem, block)
+
+    # 15 points, padded to 16: tables of two steps, of which the first are dropped before the last.
+    monkeypatch.setattr("fitting.engines.fused.engine._TABLE_BYTES", 2 * 64)
+    run = FusedEngine().start(problem, block)
+    run.advance(3, threads=2)
+    run.advance(50)
+
+    assert torch.equal(at_once, run.rows())
+    assert _table.cache_info().misses >= 25
+
+
 def test_fits_side_by_side_do_not_disturb_each_other() -> None:
     problem = make_problem(FIELDS[0], num_steps=50)
     block = make_block(problem, 8)
@@ -113,7 +135,8 @@ def test_fits_side_by_side_do_not_disturb_each_other() -> None:
 
 def test_denormal_numbers_are_flushed_inside_only() -> None:
     problem = make_problem(FIELDS[0])
-    _Run(problem, make_block(problem)).fit_fields(0, 1, threading.Event())  # in this thread
+    run = FusedRun(problem, make_block(problem))
+    run.fit_fields([0], range(5), torch.zeros(0), threading.Event())  # in this thread
 
     assert float(torch.tensor([1e-40]) * 0.5) > 0, "this thread's mode is as it was"
 
