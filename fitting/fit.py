@@ -16,10 +16,11 @@ import torch
 from fitting.config import FitConfig
 from fitting.engines import ENGINES, Engine, FitProblem, choose_engine
 from fitting.executors import Executor, Serial, ShardJob, count_cores
+from fitting.inits import Meta
 from fitting.plan import Shard, field_splits, plan_shards
 from fitting.quality import metric_names
 from fitting.shard import problem_of
-from fitting.starts import config_with_files, recorded_config
+from fitting.starts import START_NAME, config_with_files, recorded_config
 from nefbench.config import config_from_mapping, config_to_mapping, differing_keys, digest
 from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
 from nefbench.hub import write_card
@@ -47,18 +48,20 @@ class FitReport:
         dataset: The neural dataset.
         num_fitted: Fields fitted by this call; the others were there already.
         seconds: Wall time of the fitting, without opening signals.
-        num_steps: Optimizer steps per field.
+        num_steps: Optimizer steps per field, the mean where fields stop at a quality.
         prepare_seconds: Wall time of compiling before that; loading what was compiled before
             counts too.
         meta_seconds: Wall time of learning the start, or of copying it; next to none otherwise.
+        start: File of the start, where it was learned.
     """
 
     dataset: NeuralDataset
     num_fitted: int
     seconds: float
-    num_steps: int
+    num_steps: float
     prepare_seconds: float
     meta_seconds: float = 0.0
+    start: Path | None = None
 
     @property
     def fields_per_s(self) -> float:
@@ -175,7 +178,24 @@ def run_fit(
         write_manifest(folder, manifest)
     write_card(folder, manifest)
     dataset = NeuralDataset(folder, name, entry)
-    return FitReport(dataset, total, seconds, config.num_steps, prepare_seconds, meta_seconds)
+    return FitReport(
+        dataset=dataset,
+        num_fitted=total,
+        seconds=seconds,
+        num_steps=_mean_steps(dataset, asked, todo),
+        prepare_seconds=prepare_seconds,
+        meta_seconds=meta_seconds,
+        start=folder / name / START_NAME if isinstance(asked.init, Meta) else None,
+    )
+
+
+def _mean_steps(dataset: NeuralDataset, config: FitConfig, shards: Sequence[Shard]) -> float:
+    if config.until_psnr is None or not shards:
+        return config.num_steps
+    fitted = {(shard.start, shard.stop) for shard in shards}
+    parts = [part for part in dataset.entry.parts if (part.start, part.stop) in fitted]
+    rows = [read_part(dataset.folder, dataset.name, dataset.entry, part) for part in parts]
+    return float(torch.cat([r.provenance["num_steps"] for r in rows]).double().mean())
 
 
 def _engine_to_continue(manifest: Manifest, name: str, problem: FitProblem) -> Engine | None:

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 _TASK_SPLIT = "train"
 _STEPS_BETWEEN_CHECKPOINTS = 50
+_SMALLEST_SHARE = 0.25
+"""Of a block of compiled code that tasks must fill; eager code is faster below."""
 
 
 def learn_start(
@@ -283,6 +285,9 @@ class _Reptile:
         self._tasks, self._meta, self._threads = tasks, tasks.meta, threads
         problem = self._inner_problem(tasks.problem(1))
         self._engine = choose_engine(tasks.config.engine, problem)
+        if self._engine.name == "compiled":  # its code is for whole blocks, however few the tasks
+            filled = self._meta.tasks_per_step / self._engine.block_size(problem)
+            self._engine = self._engine if filled >= _SMALLEST_SHARE else VmappedEngine()
         self._size = block_size or min(self._meta.tasks_per_step, self._engine.block_size(problem))
         self._loss = loss_of(tasks.config.field, tasks.spec, problem.loss)
         self._engine.prepare(problem)

@@ -131,4 +131,3 @@ def _inside(signals: ShapeSignals, values: Tensor) -> Tensor:
 
 def _inside_by_output(signals: ShapeSignals, values: Tensor) -> Tensor:
     return values >= 0 if signals.quantity == "occupancy" else values < 0
-

@@ -40,6 +40,10 @@ ExecutorOption = Annotated[
 ]
 
 
+ReportProgress = Callable[..., None]
+"""``report(what, done, total)`` or ``report(what, done, total, unit)``."""
+
+
 def run(action: Callable[[], None]) -> None:
     """Run a verb; turn what a user can act on into one line on stderr and an exit code."""
     from nefbench.errors import Interrupted, NefbenchError
@@ -106,10 +110,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 @contextlib.contextmanager
-def progress(unit: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress(unit: str, *, quiet: bool) -> Iterator[ReportProgress]:
     """Yield ``report(what, done, total)``: a bar with rate and time left, or a line now and then.
 
-    On a terminal a bar per ``what``; elsewhere a line every half minute.
+    A fourth argument names the unit where it is another than usual. On a terminal a bar per
+    ``what``; elsewhere a line every half minute.
     """
     if quiet:
         yield lambda *_: None
@@ -121,7 +126,7 @@ def progress(unit: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], No
 
 
 @contextlib.contextmanager
-def _bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
+def _bars(usual_unit: str) -> Iterator[ReportProgress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -138,7 +143,7 @@ def _bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} {unit}/s" if speed else "")
+            return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
 
     columns = (
         TextColumn("{task.description:<18}"),
@@ -152,9 +157,9 @@ def _bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
     tasks: dict[str, Any] = {}
     with Progress(*columns, console=Console(stderr=True)) as bars:
 
-        def report(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int, unit: str = usual_unit) -> None:
             if total and what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(what, total=total, unit=unit)
             if what in tasks:
                 bars.update(tasks[what], completed=done, total=total)
 
@@ -171,7 +176,7 @@ class _Lines:
         self._begin: dict[str, float] = {}
         self._last: dict[str, float] = {}
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, unit: str | None = None) -> None:
         import time
 
         now = time.monotonic()
@@ -182,7 +187,7 @@ class _Lines:
         self._last[what] = now
         rate = done / (now - begin)
         left = (total - done) / rate
-        say(f"{what}: {done}/{total} {self._unit}, {rate:,.0f}/s, {left:,.0f} s left")
+        say(f"{what}: {done}/{total} {unit or self._unit}, {rate:,.0f}/s, {left:,.0f} s left")
 
 
 def check_device(device: str) -> str:

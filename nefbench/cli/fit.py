@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from nefbench.weights import FieldRows, NeuralDataset
 
 _QUALITY = (
-    ("PSNR dB:\nmedian", "psnr_db", "median", 1),
+    ("PSNR dB\nmedian", "psnr_db", "median", 1),
     ("worst\n5 %", "psnr_db", "worst_5_percent", 1),
     ("worst", "psnr_db", "worst", 1),
-    ("SSIM:\nmedian", "ssim", "median", 4),
-    ("off-grid\ndB: median", "psnr_off_db", "median", 1),
-    ("R:\nmedian", "psnr_ratio", "median", 3),
-    ("IoU uniform:\nmedian", "iou_uniform", "median", 3),
+    ("SSIM\nmedian", "ssim", "median", 4),
+    ("off-grid\nmedian", "psnr_off_db", "median", 1),
+    ("R\nmedian", "psnr_ratio", "median", 3),
+    ("IoU uniform\nmedian", "iou_uniform", "median", 3),
     ("worst\n5 %", "iou_uniform", "worst_5_percent", 3),
     ("worst", "iou_uniform", "worst", 3),
-    ("near surface:\nmedian", "iou_near_surface", "median", 3),
-    ("R:\nmedian", "iou_ratio", "median", 3),
+    ("near surface\nmedian", "iou_near_surface", "median", 3),
+    ("R\nmedian", "iou_ratio", "median", 3),
 )
 """Columns of the table of quality: heading, measure, which number of it, digits."""
 
-_QUALITY_OF_SHAPES = (("MAE:\nmedian", "mae", "median", 4),)
+_QUALITY_OF_SHAPES = (("MAE\nmedian", "mae", "median", 4),)
 """More columns for shapes: only signed distances have this measure there."""
 
 
@@ -42,13 +42,13 @@ def fit(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the neural dataset.  [default: runs/PRESET]")
+        Path | None, typer.Option(help="Folder of the neural dataset.", show_default="runs/PRESET")
     ] = None,
     overrides: console.SetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
     until_psnr: Annotated[
         float | None,
-        typer.Option(metavar="DB", help="Stop a field when its PSNR is this high; see steps."),
+        typer.Option(metavar="DB", help="Stop each field once its PSNR is this high."),
     ] = None,
     config: console.ConfigOption = None,
     only: Annotated[
@@ -61,9 +61,10 @@ def fit(
 ) -> None:
     """Fit one field per signal and write a neural dataset.
 
-    The same command continues a run that was stopped. Presets, each with siren, fouriernet or
-    rffnet: digits-*, patches-*, shapes-* (nothing to download); mnist-*, cifar10-*, stl10-*,
-    celeba-*, tinyimagenet-*, micro-imagenet-*, imagenet-*.
+    The same command continues a run that was stopped. Presets, each with
+    siren, fouriernet or rffnet: digits-*, patches-*, shapes-* (nothing to
+    download); mnist-*, cifar10-*, stl10-*, celeba-*, tinyimagenet-*,
+    micro-imagenet-*, imagenet-*.
     """
     settings = list(overrides or [])
     settings += [] if seed is None else [f"seed={seed}"]
@@ -96,11 +97,18 @@ def _fit(
     announced = False
     with console.progress("fields", quiet=quiet) as report_progress:
 
-        def follow(done: int, total: int) -> None:
+        def announce() -> None:
             nonlocal announced
             if not announced:  # the folder has been checked, work begins
                 _announce(signals, config, num_params, quiet)
                 announced = True
+
+        def follow_start(step: int, num_steps: int, _: float) -> None:
+            announce()
+            report_progress("learn start", step, num_steps, "steps")
+
+        def follow(done: int, total: int) -> None:
+            announce()
             report_progress("fit", done, total)
 
         report = run_fit(
@@ -111,6 +119,7 @@ def _fit(
             device=device,
             only=chosen,
             on_progress=follow,
+            on_meta=follow_start,
         )
     if as_json:
         console.print_json(_as_json(report))
@@ -202,6 +211,11 @@ def _print_report(report: FitReport) -> None:
             f"engine {entry.engine}, ready in {report.prepare_seconds:.1f} s"
         )
     known = f"; {already:,} were there already" if already else ""
+    if report.start is not None:
+        console.print_line(
+            f"start    {report.start}: learned in {report.meta_seconds:.1f} s; "
+            f"--set init.kind=file --set init.path={console.shell_text(report.start)} uses it again"
+        )
     console.print_line(f"wrote    {dataset.folder} ({dataset.name}): {done}{known}")
     folder = console.shell_text(dataset.folder)
     if not entry.is_complete:
@@ -231,7 +245,7 @@ def print_quality(title: str, dataset: NeuralDataset) -> None:
         if has_steps:
             cells.append(_number(median_steps(dataset.split(split)), 0))
         rows.append(cells)
-    names = [heading for heading, *_ in shown] + (["steps:\nmedian"] if has_steps else [])
+    names = [heading for heading, *_ in shown] + (["steps\nmedian"] if has_steps else [])
     console.print_table(title, ["split", "fields", "diverged", *names], rows)
 
 
@@ -262,5 +276,6 @@ def _as_json(report: FitReport) -> dict[str, Any]:
         "field_steps_per_s": report.field_steps_per_s,
         "engine": entry.engine,
         "prepare_seconds": report.prepare_seconds,
+        "meta_seconds": report.meta_seconds,
         "summary": config_to_mapping(entry)["summary"],
     }

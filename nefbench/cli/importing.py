@@ -19,7 +19,8 @@ def import_(
         str | None,
         typer.Option(
             metavar="TRAIN,VALIDATION,TEST",
-            help="Fields per split, in order.  [default: all are train]",
+            help="Fields per split, in order.",
+            show_default="all are train",
         ),
     ] = None,
 ) -> None:

@@ -30,7 +30,7 @@ def inspect(
     config: console.ConfigOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Gallery picture (PNG).  [default: gallery-FOLDER-CONFIG.png]"),
+        typer.Option(help="Gallery picture (PNG).", show_default="gallery-FOLDER-CONFIG.png"),
     ] = None,
     json: console.JsonOption = False,
 ) -> None:

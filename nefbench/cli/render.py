@@ -40,7 +40,8 @@ def render(
         str | None,
         typer.Option(
             metavar="N|HxW",
-            help="Samples per side.  [default: the fitted grid; 64 for shapes]",
+            help="Samples per side.",
+            show_default="the fitted grid; 64 for shapes",
         ),
     ] = None,
 ) -> None:

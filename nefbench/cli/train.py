@@ -22,7 +22,9 @@ def train(
     overrides: console.SetOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for report and checkpoints.  [default: runs/FOLDER-CONFIG-…]"),
+        typer.Option(
+            help="Folder for report and checkpoints.", show_default="runs/FOLDER-CONFIG-…"
+        ),
     ] = None,
     device: console.DeviceOption = "cpu",
     json: console.JsonOption = False,

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
-from nefbench.seeding import permutation
-from nefbench.signals.array_file import check_split_sizes, cut_splits, given_or_measured
-from nefbench.signals.base import SPLIT_NAMES, GridSignals, make_splits
-from nefbench.signals.images import check_statistics
+from nefbench.signals.base import GridSignals
+from nefbench.signals.class_folders import list_class_files
+from nefbench.signals.splits import check_split_sizes, check_statistics, given_or_measured
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _WIDTHS = {_PCM: (1, 2, 3, 4), _FLOAT: (4, 8)}
@@ -31,13 +30,13 @@ _UNKNOWN_SIZE = 0xFFFFFFFF  # written by programs that write to a pipe
 class AudioConfig:
     """Waveforms in WAV files of one sample rate, PCM of 8 to 32 bits or floating point.
 
-    The files lie in ``path`` itself, or in one folder per class. Folders ``train``, ``validation``
-    and ``test`` at the top are splits; what is missing is drawn from the training files.
+    Files lie in ``<path>/<class>/…``, or directly in ``path`` and have no class. All of it may lie
+    in a folder ``train``, beside folders ``validation`` and ``test``; splits without one are drawn.
     """
 
     kind: Literal["audio"] = "audio"
     path: str
-    """The folder: ``*.wav`` or ``<class>/*.wav``, or either inside ``train`` and so on."""
+    """The folder."""
     num_samples: int | None = None
     """Cut every file to its first samples, this many; left out, all must have one length."""
     name: str | None = None
@@ -62,68 +61,41 @@ class AudioConfig:
 
     def open(self) -> GridSignals:
         """List the files and read their headers; samples are read later, block by block."""
-        folder = Path(self.path).expanduser()
-        name = self.name or folder.absolute().name
-        parts = _list_parts(folder)
-        files = [file for part in SPLIT_NAMES for file in parts.get(part, [])]
-        labels, class_names = _classes(files)
-        waves = [read_header(folder / file) for file in files]
-        num_samples = _common_length(files, waves, self.num_samples)
-        _require_same(
-            files,
-            [wave.rate for wave in waves],
-            "Hz",
-            "resample them to one rate, nefbench does not",
+        folder = Path(self.path).expanduser().absolute()
+        name = self.name or folder.name
+        found = list_class_files(
+            folder,
+            [".wav"],
+            validation_size=self.validation_size,
+            test_size=self.test_size,
+            split_seed=self.split_seed,
+            stream="audio/splits",
         )
-        _require_same(
-            files,
-            [wave.num_channels for wave in waves],
-            "channel(s)",
-            "convert them to one number of channels",
-        )
-        rows = self._rows({part: len(found) for part, found in parts.items()}, name)
-        splits = make_splits([(key, len(chosen)) for key, chosen in rows.items()])
-        order = torch.cat(list(rows.values()))
-        values = WaveValues(
-            folder.absolute(),
-            tuple(files[index] for index in order.tolist()),
-            tuple(waves[index] for index in order.tolist()),
-            num_samples,
-        )
+        files = tuple(path.relative_to(folder).as_posix() for path in found.paths)
+        waves = {file: read_header(folder / file) for file in sorted(files)}
+        num_samples = _common_length(waves, self.num_samples)
+        rate = _common(waves, "rate", "Hz", "resample them to one rate, nefbench does not")
+        _common(waves, "num_channels", "channel(s)", "convert them to one number of channels")
+        values = WaveValues(folder, files, tuple(waves[file] for file in files), num_samples)
         for position, wave in enumerate(values.waves):
             if wave.encoding == _FLOAT:  # only these can go wrong: better now than in mid-fit
                 values.read([position])
-        mean, std = given_or_measured(self.mean, self.std, values, splits[0], name)
-        rate = waves[0].rate
+        mean, std = given_or_measured(self.mean, self.std, values, found.splits[0], name)
         return GridSignals(
             name=name,
-            source=f"{folder.absolute().name} ({len(files):,} WAV files, {rate:,} Hz, "
+            source=f"{folder.name} ({len(files):,} WAV files, {rate:,} Hz, "
             f"{num_samples / rate:.4g} s)",
             grid_shape=(num_samples,),
             values=values,
             value_range=(-1.0, 1.0),
-            indices=order,
-            splits=splits,
+            indices=found.indices,
+            splits=found.splits,
             mean=mean,
             std=std,
-            labels=None if labels is None else labels[order],
-            class_names=class_names,
+            labels=found.labels,
+            class_names=found.class_names,
             config=config_to_mapping(self),
         )
-
-    def _rows(self, sizes: Mapping[str, int], name: str) -> dict[str, Tensor]:
-        """Return the positions of every split's files in the list of all."""
-        order = permutation(self.split_seed, "audio/splits", sizes["train"])
-        validation_size = 0 if "validation" in sizes else self.validation_size
-        test_size = 0 if "test" in sizes else self.test_size
-        cut = cut_splits(sizes["train"], validation_size, test_size, name)
-        rows = {split.name: order[split.start : split.stop] for split in cut}
-        start = sizes["train"]
-        for part in ("validation", "test"):
-            if part in sizes:
-                rows[part] = torch.arange(start, start + sizes[part])
-                start += sizes[part]
-        return {key: rows[key] for key in SPLIT_NAMES if key in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,80 +262,27 @@ def _check_floats(samples: npt.NDArray[np.float32], path: Path) -> None:
         )
 
 
-def _list_parts(folder: Path) -> dict[str, list[str]]:
-    """List the files of every split folder, or all of them as ``train``; paths in ``folder``."""
-    if not folder.is_dir():
-        raise SignalError(f"no such folder: {folder}")
-    parts = [part for part in SPLIT_NAMES if (folder / part).is_dir()]
-    if not parts:
-        files = _list_files(folder, folder)
-        if not files:
-            raise SignalError(f"{folder} holds no WAV files; expected *.wav or <class>/*.wav")
-        return {"train": files}
-    if parts[0] != "train":
-        raise SignalError(f"{folder} has a folder {parts[0]!r} but none called 'train'")
-    beside = [file for file in _list_files(folder, folder) if Path(file).parts[0] not in parts]
-    if beside:
-        raise SignalError(
-            f"{folder} has WAV files outside {', '.join(parts)}: {beside[0]}; move or remove them"
-        )
-    found = {part: _list_files(folder / part, folder) for part in parts}
-    empty = [part for part, files in found.items() if not files]
-    if empty:
-        raise SignalError(
-            f"{folder / empty[0]} holds no WAV files; expected *.wav or <class>/*.wav"
-        )
-    return found
-
-
-def _list_files(folder: Path, top: Path) -> list[str]:
-    """List WAV files in a folder and the folders in it, by name; paths in ``top``."""
-    places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
-    files = [path for place in places for path in place.iterdir() if _is_wav(path)]
-    return sorted(path.relative_to(top).as_posix() for path in files)
-
-
-def _is_wav(path: Path) -> bool:
-    hidden = path.name.startswith(".") or path.parent.name.startswith(".")
-    return path.suffix.lower() == ".wav" and not hidden and path.is_file()
-
-
-def _classes(files: Sequence[str]) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Return the class of every file and the names of the classes: those of the inner folders."""
-    inner = [Path(file).parts for file in files]
-    inner = [parts[1:] if parts[0] in SPLIT_NAMES else parts for parts in inner]
-    flat = [file for file, parts in zip(files, inner, strict=True) if len(parts) == 1]
-    if len(flat) == len(files):
-        return None, ()
-    if flat:
-        raise SignalError(
-            f"some WAV files lie in folders of classes and others in none ({flat[0]}); "
-            f"move or remove these"
-        )
-    names = sorted({parts[0] for parts in inner})
-    numbers = {name: number for number, name in enumerate(names)}
-    return torch.tensor([numbers[parts[0]] for parts in inner]), tuple(names)
-
-
-def _common_length(files: Sequence[str], waves: Sequence[Wave], wanted: int | None) -> int:
-    lengths = [wave.num_samples for wave in waves]
+def _common_length(waves: Mapping[str, Wave], wanted: int | None) -> int:
     if wanted is None:
-        shortest = min(lengths)
+        shortest = min(wave.num_samples for wave in waves.values())
         remedy = f"cut them with --set signals.num_samples={shortest} or less"
-        _require_same(files, lengths, "samples", remedy)
-        return lengths[0]
-    for file, length in zip(files, lengths, strict=True):
-        if length < wanted:
+        return _common(waves, "num_samples", "samples", remedy)
+    for file, wave in waves.items():
+        if wave.num_samples < wanted:
             raise SignalError(
-                f"{file} has {length:,} samples, signals.num_samples asks for {wanted:,}; "
-                f"lower it or remove the file"
+                f"{file} has {wave.num_samples:,} samples, signals.num_samples asks for "
+                f"{wanted:,}; lower it or remove the file"
             )
     return wanted
 
 
-def _require_same(files: Sequence[str], numbers: Sequence[int], what: str, remedy: str) -> None:
-    for file, number in zip(files, numbers, strict=True):
-        if number != numbers[0]:
-            raise SignalError(
-                f"{files[0]} has {numbers[0]:,} {what}, {file} has {number:,}; {remedy}"
-            )
+def _common(waves: Mapping[str, Wave], key: str, unit: str, remedy: str) -> int:
+    """Return the number that the headers of all files agree in."""
+    numbers: dict[int, str] = {}
+    for file, wave in waves.items():
+        numbers.setdefault(getattr(wave, key), file)
+    (number, first), *others = numbers.items()
+    if others:
+        other, file = others[0]
+        raise SignalError(f"{first} has {number:,} {unit}, {file} has {other:,}; {remedy}")
+    return number

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,10 @@ from torch import Tensor
 from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
 from nefbench.seeding import permutation
-from nefbench.signals.base import GridSignals, channel_statistics, make_splits
+from nefbench.signals.base import GridSignals, make_splits
 from nefbench.signals.folders import is_tiny_imagenet, load_tiny_imagenet
 from nefbench.signals.pictures import ColourMode, PictureRule, image_values, is_whole
+from nefbench.signals.splits import check_statistics, given_or_measured
 
 logger = logging.getLogger(__name__)
 
@@ -112,16 +112,7 @@ class ImagesConfig:
         splits = make_splits([(part.key, len(part.rows)) for part in parts])
         values = image_values(_joined(encoded), column, name, self.rule, _REMEDY)
         labels, class_names = _labels(source, parts, features, self)
-        if self.mean is None or self.std is None:
-            mean, std = channel_statistics(values, splits[0], name)
-        else:
-            mean, std = self.mean, self.std
-        if len(mean) != values.num_channels or len(std) != values.num_channels:
-            raise SignalError(
-                f"{name}: images have {values.num_channels} channel(s), "
-                f"signals.mean has {len(mean)} and signals.std {len(std)} number(s); "
-                f"give one number per channel"
-            )
+        mean, std = given_or_measured(self.mean, self.std, values, splits[0], name)
         return GridSignals(
             name=name,
             source=_description(self, parts),
@@ -153,16 +144,6 @@ class _Part:
     name: str
     chosen: range
     rows: npt.NDArray[np.int64]
-
-
-def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raise ``ValueError`` if a configured mean and spread cannot normalise anything."""
-    if (mean is None) != (std is None):
-        raise ValueError("mean and std go together: give both or neither")
-    if std is not None and not all(0 < value < math.inf for value in std):
-        raise ValueError(f"expected std > 0 and finite (got {std})")
-    if mean is not None and not all(map(math.isfinite, mean)):
-        raise ValueError(f"expected a finite mean (got {mean})")
 
 
 def _last_part(path: str) -> str:

@@ -18,12 +18,12 @@ from nefbench.signals.base import GridSignals, make_splits
 from nefbench.signals.folders import image_files, table_of_files
 from nefbench.signals.imagenet_classes import SUPER_CLASSES
 from nefbench.signals.images import (
-    check_statistics,
     find_image_column,
     find_label_column,
     load_source,
 )
 from nefbench.signals.pictures import PictureRule, image_values
+from nefbench.signals.splits import check_statistics
 
 _NUM_IMAGENET_CLASSES = 1000
 _REMEDY = "replace the file"

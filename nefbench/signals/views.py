@@ -26,7 +26,8 @@ class Views:
     count: int
     """Fields per training signal, the unchanged one included."""
     flip: bool = False
-    """Whether views are mirrored left to right, each with probability one half."""
+    """Whether views are mirrored left to right: with probability one half, or always if they are
+    neither turned nor cropped."""
     rotation: float = 0.0
     """Largest angle in degrees, either way, uniform."""
     crop: float = 1.0
@@ -41,6 +42,16 @@ class Views:
             raise ValueError(f"expected 0 < crop <= 1 (got {self.crop})")
         if self.count > 1 and not self.flip and not self.rotation and self.crop == 1:
             raise ValueError("these views are all the same: set flip, rotation or crop")
+        if self.count > 2 and self.only_flips:
+            raise ValueError(
+                f"a flip alone gives two views, the image and its mirror image (got count "
+                f"{self.count}); set count to 2, or set rotation or crop"
+            )
+
+    @property
+    def only_flips(self) -> bool:
+        """Whether views differ in nothing else: then view 1 is the mirror image."""
+        return self.flip and not self.rotation and self.crop == 1
 
 
 @dataclass(frozen=True)
@@ -101,13 +112,14 @@ def draw_placement(views: Views, seed: int, indices: Sequence[int], view: int) -
     """Draw what a view shows of each signal; the cropped part lies inside the image."""
     words = random_words(seed, "fit/views", indices, 5, view)
     unit = torch.from_numpy((words >> np.uint64(8)).astype(np.float64)) * 2.0**-24
+    mirrored = 1.0 if views.only_flips else 0.5 * views.flip  # the probability
     side = views.crop + (1 - views.crop) * unit[:, 2]
     return Placement(
         angle=(2 * unit[:, 1] - 1) * math.radians(views.rotation),
         side=side,
         shift_x=(1 - side) * (2 * unit[:, 3] - 1),
         shift_y=(1 - side) * (2 * unit[:, 4] - 1),
-        mirror=torch.where((unit[:, 0] < 0.5) & views.flip, -1.0, 1.0).double(),
+        mirror=torch.where(unit[:, 0] < mirrored, -1.0, 1.0).double(),
     )
 
 

@@ -106,8 +106,9 @@ def merge_tensor_moments(
 def summarise(rows: FieldRows, num_classes: int) -> SplitSummary:
     """Summarise one split: rows per status and class; median, 5 % quantile and worst per metric.
 
-    The 5 % quantile is the one on the bad side. Fields not ``ok`` count in ``status`` only. A
-    column of NaN alone was never measured (the loss of imported fields) and is left out.
+    The 5 % quantile is the one on the bad side. Fields not ``ok`` count in ``status`` only, and
+    NaN counts nowhere: a ratio to nothing has no value. A column of NaN alone was never measured
+    (the loss of imported fields) and is left out.
     """
     good = rows.select(rows.is_ok)
     measured = {
@@ -131,7 +132,7 @@ def summarise(rows: FieldRows, num_classes: int) -> SplitSummary:
 
 
 def _quantiles(values: Tensor, *, higher_is_better: bool) -> dict[str, float]:
-    exact = values.to(torch.float64).numpy()
+    exact = values[~values.isnan()].to(torch.float64).numpy()
     worst = exact.min() if higher_is_better else exact.max()
     bad_tail = 0.05 if higher_is_better else 0.95
     return {

@@ -24,6 +24,7 @@ from nefbench.errors import ConfigError, DatasetFormatError, Interrupted, Signal
 from nefbench.fields import MLP, Siren
 from nefbench.signals import Signals, signals_from_array
 from nefbench.signals.base import ArrayValues, Values
+from nefbench.signals.views import Views
 from nefbench.weights import (
     FieldRows,
     Manifest,
@@ -619,3 +620,43 @@ def test_a_fit_begun_with_another_engine_is_not_continued(
         fit_dataset(make_signals(), CONFIG, tmp_path)
 
     assert snapshot(tmp_path) == before
+
+
+def test_a_folder_of_a_version_with_fewer_settings_is_continued(tmp_path: Path) -> None:
+    signals = make_signals()
+    rows = fit_dataset(signals, CONFIG, tmp_path).split("train")
+    path = tmp_path / "nefbench.json"
+    manifest = json.loads(path.read_text())
+    entry = manifest["configs"][CONFIG.config_name]
+    for key in ("points_per_step", "until_psnr", "num_refits", "views"):
+        del entry["fit"][key]
+    del entry["signals"]["output"]
+    entry["digest"] = "0" * 64  # made of fewer keys
+    entry["parts"] = entry["parts"][:1]
+    path.write_text(json.dumps(manifest))
+
+    again = fit_dataset(signals, CONFIG, tmp_path)
+
+    assert again.entry.is_complete
+    assert torch.equal(again.split("train").weights, rows.weights)
+    with pytest.raises(ConfigError, match="num_refits = 1 there, 2 here"):
+        fit_dataset(signals, dataclasses.replace(CONFIG, num_refits=2), tmp_path)
+
+
+def test_refits_and_views_are_rows_of_their_own(tmp_path: Path) -> None:
+    signals = make_signals()
+    views = Views(count=2, rotation=30.0)
+    config = dataclasses.replace(CONFIG, num_refits=2, views=views, seed=3)
+
+    dataset = fit_dataset(signals, config, tmp_path)
+
+    train, test = dataset.split("train"), dataset.split("test")
+    sizes = {split.name: len(split) for split in signals.splits}
+    assert (len(train), len(test)) == (4 * sizes["train"], 2 * sizes["test"])
+    assert train.provenance["view"].tolist() == ([0] * sizes["train"] + [1] * sizes["train"]) * 2
+    assert train.init_seed.tolist() == [3] * 2 * sizes["train"] + [4] * 2 * sizes["train"]
+    assert train.signal_index.reshape(4, -1).unique(dim=0).shape[0] == 1
+    assert test.provenance["view"].unique().tolist() == [0]
+    once = dataclasses.replace(CONFIG, seed=4, name="once")
+    alone = fit_dataset(signals, once, tmp_path / "once").split("train")
+    assert torch.equal(train.weights[2 * sizes["train"] : 3 * sizes["train"]], alone.weights)

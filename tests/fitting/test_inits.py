@@ -127,7 +127,7 @@ def test_a_meta_start_has_no_rows_before_it_was_learned() -> None:
 
 
 def test_what_is_usual_depends_on_the_algorithm_and_can_be_written_out() -> None:
-    assert Meta().filled_in() == Meta(inner_steps=2, outer_learning_rate=1e-3)
+    assert Meta().filled_in() == Meta(inner_steps=2, outer_learning_rate=3e-3)
     reptile = Meta(algorithm="reptile").filled_in()
     assert (reptile.inner_steps, reptile.outer_learning_rate) == (10, 0.5)
     assert Meta(algorithm="reptile", inner_steps=3).filled_in().inner_steps == 3

@@ -107,9 +107,9 @@ def test_a_step_of_maml_is_adam_along_the_mean_gradient_of_its_tasks(digits: Gri
         loss, shared[0], sizes, [(problem.coords, block.targets)] * 3, first_order=False
     )
 
-    # The first step of Adam is 1e-3 g / (|g| + 1e-8); step sizes are multiples of 1e-2.
+    # The first step of Adam is 3e-3 g / (|g| + 1e-8); step sizes are multiples of 1e-2.
     def step(gradient: Tensor) -> Tensor:
-        return 1e-3 * gradient / (gradient.abs() + 1e-8)
+        return 3e-3 * gradient / (gradient.abs() + 1e-8)
 
     params = shared[0] - step(for_params.mean(0))
     step_sizes = 1e-2 * (1 - step(1e-2 * for_sizes.mean(0)))
@@ -157,9 +157,9 @@ def loss_after_two_steps(
 @pytest.mark.parametrize(
     ("meta", "most"),
     [
-        (Meta(outer_steps=200), 0.25),
-        (Meta(outer_steps=200, learn_step_sizes=True), 0.25),
-        (Meta(algorithm="fomaml", outer_steps=200), 0.4),
+        (Meta(outer_steps=120), 0.25),
+        (Meta(outer_steps=120, learn_step_sizes=True), 0.25),
+        (Meta(algorithm="fomaml", outer_steps=120), 0.4),
         (Meta(algorithm="reptile", outer_steps=100), 0.4),
     ],
     ids=["maml", "step-sizes", "fomaml", "reptile"],
@@ -214,9 +214,9 @@ def test_the_start_does_not_depend_on_how_the_tasks_are_cut(
 
     start, cut = learn_start(digits, config), learn_start(digits, config, block_size=block_size)
 
-    # Other routines round differently; five steps of 1e-3 move the weights 1,000 times as far.
-    torch.testing.assert_close(cut.params, start.params, rtol=0, atol=5e-6)
-    assert (start.params - shared_start(FIELD)).abs().max() > 4e-3
+    # Other routines round differently; five steps of 3e-3 move the weights 1,000 times as far.
+    torch.testing.assert_close(cut.params, start.params, rtol=0, atol=1e-5)
+    assert (start.params - shared_start(FIELD)).abs().max() > 1e-2
 
 
 class Stopped(Exception):  # noqa: N818 - a signal of the test

@@ -33,7 +33,7 @@ def test_every_split_is_cut_into_ranges_of_at_most_so_many_fields() -> None:
 
 
 def test_refits_repeat_every_split_and_views_the_training_split() -> None:
-    config = FitConfig(part_rows=5, num_refits=2, views=Views(count=3, flip=True))
+    config = FitConfig(part_rows=5, num_refits=2, views=Views(count=3, flip=True, crop=0.9))
     signals = make_signals()
 
     splits = field_splits(signals, config)

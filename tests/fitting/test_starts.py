@@ -96,7 +96,7 @@ def test_the_record_keeps_the_recipe_with_what_is_usual_written_out(
     fit = read_manifest(tmp_path).configs["it"].fit
     assert fit["init"] == {
         "kind": "meta", "algorithm": "maml", "inner_steps": 2, "inner_learning_rate": 0.01,
-        "learn_step_sizes": False, "outer_steps": 6, "outer_learning_rate": 1e-3,
+        "learn_step_sizes": False, "outer_steps": 6, "outer_learning_rate": 3e-3,
         "tasks_per_step": 4,
     }  # fmt: skip
     run_fit(signals, config_from_mapping(FitConfig, fit), tmp_path)

@@ -21,6 +21,7 @@ from nefbench import files
 from nefbench.config import config_to_mapping
 from nefbench.errors import MissingDependencyError, SignalError
 from nefbench.seeding import derive_seed
+from nefbench.signals.class_folders import list_class_files
 from nefbench.signals.shapes.base import (
     BOX_SIDE,
     DISTANCE_SCALE,
@@ -30,8 +31,8 @@ from nefbench.signals.shapes.base import (
     ShapeSamples,
     ShapeSignals,
 )
-from nefbench.signals.shapes.folders import check_shares, list_shape_files
 from nefbench.signals.shapes.winding import inside_mesh
+from nefbench.signals.splits import check_split_sizes
 
 _ENDINGS = (".off", ".obj", ".ply", ".stl")
 _SAMPLING_VERSION = 1
@@ -51,8 +52,8 @@ class MeshesConfig:
     with these defaults about 1 MB per shape. Sampling occupancy takes about a second per 20,000
     faces, signed distances ten times as long.
 
-    Files lie in ``<path>/<class>/…``, or directly in ``path`` and have no class; all of it may lie
-    once in each of ``train``, ``validation`` and ``test``.
+    Files lie in ``<path>/<class>/…``, or directly in ``path`` and have no class. All of it may lie
+    in a folder ``train``, beside folders ``validation`` and ``test``; splits without one are drawn.
     """
 
     kind: Literal["meshes"] = "meshes"
@@ -74,36 +75,37 @@ class MeshesConfig:
     """Standard deviation of points near the surface, per coordinate."""
     seed: int = 0
     """Seed of the points."""
-    validation_share: float = 0.1
-    """Share of the shapes in the validation split, where folders do not say it."""
-    test_share: float = 0.1
-    """Share of the shapes in the test split, where folders do not say it."""
+    validation_size: float = 0.1
+    """Shapes in the validation split: a number, a share below 1 of the training files, or 0 for no
+    such split. Not used where there is a folder ``validation``."""
+    test_size: float = 0.2
+    """Shapes in the test split, likewise."""
     split_seed: int = 0
     """Seed of the permutation that assigns shapes to splits."""
     cache: bool = True
     """Whether to keep sampled points on disk."""
 
     def __post_init__(self) -> None:
-        for name in ("seed", "split_seed"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise ValueError(f"expected {name} from 0 to 2**63 - 1 (got {getattr(self, name)})")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {self.seed})")
         for name in ("num_uniform", "num_near_surface", "num_held_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
         if not 0 < self.noise <= 0.1:
             raise ValueError(f"expected noise above 0 and up to 0.1 (got {self.noise})")
-        check_shares(self.validation_share, self.test_share)
+        check_split_sizes(self.validation_size, self.test_size, self.split_seed)
 
     def open(self) -> ShapeSignals:
         """List the files; a mesh is read and sampled when it is needed."""
         _require_trimesh()
         folder = self.path.expanduser()
-        found = list_shape_files(
+        found = list_class_files(
             folder,
             _ENDINGS,
-            validation_share=self.validation_share,
-            test_share=self.test_share,
+            validation_size=self.validation_size,
+            test_size=self.test_size,
             split_seed=self.split_seed,
+            stream="shapes/splits",
         )
         return ShapeSignals(
             name=self.name or folder.resolve().name,

@@ -16,6 +16,7 @@ import torch
 from nefbench.config import config_to_mapping
 from nefbench.errors import SignalError
 from nefbench.seeding import random_words
+from nefbench.signals.class_folders import list_class_files
 from nefbench.signals.shapes.base import (
     BOX_SIDE,
     PointSamples,
@@ -23,7 +24,7 @@ from nefbench.signals.shapes.base import (
     ShapeSamples,
     ShapeSignals,
 )
-from nefbench.signals.shapes.folders import check_shares, list_shape_files
+from nefbench.signals.splits import check_split_sizes
 
 _SLACK = 1e-3
 """Points may lie this far outside the box: files hold half precision."""
@@ -44,8 +45,8 @@ class PointFilesConfig:
     and ``occupancies`` (packed bits allowed). The latter have no points near the surface: the
     quarter of the points that is closest to a point of the other side counts as such.
 
-    Files lie in ``<path>/<class>/…``, or directly in ``path`` and have no class; all of it may lie
-    once in each of ``train``, ``validation`` and ``test``.
+    Files lie in ``<path>/<class>/…``, or directly in ``path`` and have no class. All of it may lie
+    in a folder ``train``, beside folders ``validation`` and ``test``; splits without one are drawn.
     """
 
     kind: Literal["point-files"] = "point-files"
@@ -59,16 +60,15 @@ class PointFilesConfig:
     """Points near the surface taken of every file; as many as the first has if left out."""
     held_out_share: float = 0.1
     """Share of these points that is never fitted to: quality is measured there."""
-    validation_share: float = 0.1
-    """Share of the shapes in the validation split, where folders do not say it."""
-    test_share: float = 0.1
-    """Share of the shapes in the test split, where folders do not say it."""
+    validation_size: float = 0.1
+    """Shapes in the validation split: a number, a share below 1 of the training files, or 0 for no
+    such split. Not used where there is a folder ``validation``."""
+    test_size: float = 0.2
+    """Shapes in the test split, likewise."""
     split_seed: int = 0
     """Seed of the permutations that assign shapes to splits and points to roles."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**63:
-            raise ValueError(f"expected split_seed from 0 to 2**63 - 1 (got {self.split_seed})")
         if not 0 < self.held_out_share < 1:
             raise ValueError(
                 f"expected held_out_share above 0 and below 1 (got {self.held_out_share})"
@@ -77,17 +77,18 @@ class PointFilesConfig:
             size = getattr(self, name)
             if size is not None and size < 2:
                 raise ValueError(f"expected {name} >= 2 (got {size})")
-        check_shares(self.validation_share, self.test_share)
+        check_split_sizes(self.validation_size, self.test_size, self.split_seed)
 
     def open(self) -> ShapeSignals:
         """List the files and read the first; the others are read when they are needed."""
         folder = self.path.expanduser()
-        files = list_shape_files(
+        files = list_class_files(
             folder,
             [".npz"],
-            validation_share=self.validation_share,
-            test_share=self.test_share,
+            validation_size=self.validation_size,
+            test_size=self.test_size,
             split_seed=self.split_seed,
+            stream="shapes/splits",
             ignored_names=_NO_SHAPES,
         )
         first = read_points(files.paths[int(files.indices.argmin())])

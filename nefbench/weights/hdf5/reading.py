@@ -20,6 +20,7 @@ from nefbench.weights.hdf5.layout import FORMAT, SCALINGS
 from nefbench.weights.hdf5.source import Source, check_files, open_source, read_weights
 from nefbench.weights.manifest import (
     COORDINATES,
+    SHAPE_COORDINATES,
     ConfigEntry,
     SignalsEntry,
     check_config_name,
@@ -217,6 +218,8 @@ def _described_signals(source: Source) -> SignalsEntry:
             "unknown", source.folder, source.in_dim, source.out_dim, name,
         )  # fmt: skip
         scaling = None
+    coordinates = COORDINATES if scaling else "unknown"
+    is_shape = (source.in_dim, source.out_dim) == (3, 1)  # fit-a-nef's fields of shapes: logits
     return SignalsEntry(
         name=name,
         source=f"{FORMAT} folder {folder}",
@@ -225,7 +228,8 @@ def _described_signals(source: Source) -> SignalsEntry:
         grid_shape=scaling.grid_shape if scaling else (),
         mean=scaling.mean if scaling else (0.0,) * source.out_dim,
         std=scaling.std if scaling else (1.0,) * source.out_dim,
-        coordinates=COORDINATES if scaling else "unknown",
+        coordinates=SHAPE_COORDINATES if is_shape else coordinates,
+        output="occupancy" if is_shape else "values",
     )
 
 

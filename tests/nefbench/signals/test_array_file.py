@@ -264,7 +264,8 @@ def test_given_statistics_are_taken(images: str) -> None:
 
     assert (signals.mean, signals.std) == ((0.5, 0.25), (0.5, 2.0))
     assert complaint(path=images, mean=(0.5,), std=(0.5,)) == (
-        "images: signals have 2 channel(s), signals.mean has 1 and signals.std 1 number(s)"
+        "images: signals have 2 channel(s), signals.mean has 1 and signals.std 1 number(s); "
+        "give one number per channel"
     )
 
 

@@ -34,6 +34,9 @@ def save(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
     return path
 
 
+ALL_TRAIN: dict[str, Any] = {"validation_size": 0, "test_size": 0}
+
+
 def folder_of(folder: Path, names: list[str], **options: Any) -> str:
     for number, name in enumerate(names):
         save(folder / name, as_16_bits(tone(200 + 50 * number, **options)))
@@ -178,8 +181,9 @@ def test_folders_at_the_top_are_splits(tmp_path: Path) -> None:
 
     assert [(s.name, len(s)) for s in signals.splits] == [(part, 10) for part in SPLIT_NAMES]
     assert signals.class_names == ("a", "b")
-    assert sorted(signals.indices[:10].tolist()) == list(range(10))
-    assert signals.indices[10:].tolist() == list(range(10, 30))
+    # Sorted: test/…, train/…, validation/….
+    assert sorted(signals.indices[:10].tolist()) == list(range(10, 20))
+    assert signals.indices[10:].tolist() == [*range(20, 30), *range(10)]
     files = signals.values.files  # type: ignore[attr-defined]
     assert {file.split("/")[0] for file in files[10:20]} == {"validation"}
     assert signals.labels is not None
@@ -211,8 +215,20 @@ def test_missing_splits_are_drawn_from_the_training_files(
         assert len(set(indices.tolist())) == len(split)
 
 
+def test_other_sounds_and_archives_are_refused(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "x", [f"a/{n}.wav" for n in range(5)])
+    (tmp_path / "x" / "a" / "6.flac").touch()
+
+    flac, archive = f"{path}/a/6.flac", f"{path}/a/7.tar"
+    assert complaint(path=path) == f"{flac}: expected .wav files; convert it, or move it"
+    (tmp_path / "x" / "a" / "6.flac").rename(archive)
+    assert complaint(path=path).startswith(f"{archive} is an archive; unpack it, or move it out")
+
+
 def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    path = folder_of(tmp_path / "x", [*(f"a/{n}.WAV" for n in range(5)), "a/._0.wav", ".b/0.wav"])
+    path = folder_of(
+        tmp_path / "x", [*(f"a/{n}.WAV" for n in range(4)), "a/deep/4.wav", "a/._0.wav", ".b/0.wav"]
+    )
     (tmp_path / "x" / "readme.txt").write_text("x")
     (tmp_path / "x" / "empty").mkdir()
 
@@ -243,7 +259,7 @@ def test_files_of_two_rates_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", as_16_bits(tone(300)))
     save(tmp_path / "b.wav", as_16_bits(tone(300)), rate=16_000)
 
-    assert complaint(path=str(tmp_path)) == (
+    assert complaint(path=str(tmp_path), **ALL_TRAIN) == (
         "a.wav has 8,000 Hz, b.wav has 16,000; resample them to one rate, nefbench does not"
     )
 
@@ -252,7 +268,7 @@ def test_mono_beside_stereo_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", as_16_bits(tone(300)))
     save(tmp_path / "b.wav", as_16_bits(tone(300, channels=2)))
 
-    assert complaint(path=str(tmp_path)) == (
+    assert complaint(path=str(tmp_path), **ALL_TRAIN) == (
         "a.wav has 1 channel(s), b.wav has 2; convert them to one number of channels"
     )
 
@@ -264,7 +280,8 @@ def test_compressed_files_are_refused(tmp_path: Path, encoding: int, kind: str) 
     path = riff(tmp_path / "x.wav", format_chunk(encoding, 1, 8), chunk(b"data", bytes(10)))
 
     assert (
-        complaint(path=str(tmp_path)) == f"{path} is compressed ({kind}); convert it to PCM first"
+        complaint(path=str(tmp_path), **ALL_TRAIN)
+        == f"{path} is compressed ({kind}); convert it to PCM first"
     )
 
 
@@ -286,7 +303,7 @@ def test_compressed_files_are_refused(tmp_path: Path, encoding: int, kind: str) 
 def test_damaged_headers_are_refused(tmp_path: Path, chunks: list[bytes], expected: str) -> None:
     path = riff(tmp_path / "x.wav", *chunks)
 
-    message = complaint(path=str(tmp_path))
+    message = complaint(path=str(tmp_path), **ALL_TRAIN)
     assert message.startswith(str(path))
     assert expected in message
 
@@ -295,14 +312,14 @@ def test_damaged_headers_are_refused(tmp_path: Path, chunks: list[bytes], expect
 def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.wav").write_bytes(content)
 
-    assert "x.wav is not a WAV file" in complaint(path=str(tmp_path))
+    assert "x.wav is not a WAV file" in complaint(path=str(tmp_path), **ALL_TRAIN)
 
 
 def test_files_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "x.wav", as_16_bits(tone(300)))
     path.write_bytes(path.read_bytes()[:-28])
 
-    assert complaint(path=str(tmp_path)) == (
+    assert complaint(path=str(tmp_path), **ALL_TRAIN) == (
         f"{path} is cut short: its header tells of 128 bytes of samples, 100 follow"
     )
 
@@ -371,28 +388,26 @@ def test_the_recorded_configuration_opens_the_same_signals(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([], "no such folder: {}"),
-        (["a/b/c.wav"], "{} holds no WAV files; expected *.wav or <class>/*.wav"),
-        (["test/a.wav"], "{} has a folder 'test' but none called 'train'"),
+        ([], "expected a folder of .wav files at {}; check signals.path"),
+        (["a/.b.wav"], "{} holds no .wav files; check signals.path"),
+        (["test/a.wav"], "{} has folders test and no train folder; put every file below train,"),
         (
             ["train/a.wav", "other/b.wav", "test/c.wav"],
-            "{} has WAV files outside train, test: other/b.wav; move or remove them",
+            "{} has folders train, test and other/b.wav; put every file below train, validation",
         ),
         (
-            ["train/a.wav", "test/b/c/d.wav"],
-            "{}/test holds no WAV files; expected *.wav or <class>/*.wav",
+            ["train/a.wav", "test/.b.wav"],
+            "{}/test holds no .wav files; add some, or remove it",
         ),
         (
             ["a/a.wav", "b.wav"],
-            "some WAV files lie in folders of classes and others in none (b.wav); "
-            "move or remove these",
+            "{} has class folders and, beside them, b.wav; move it into a class folder",
         ),
         (
             ["train/a/a.wav", "test/b.wav"],
-            "some WAV files lie in folders of classes and others in none (test/b.wav); "
-            "move or remove these",
+            "{} has class folders and, beside them, test/b.wav; move it into a class folder",
         ),
-        (["a.wav", "b.wav"], "x: 2 signals leave none to train on beside 1 for validation and 1"),
+        (["a.wav", "b.wav"], "{}: 2 signals leave none to train on beside 1 for validation and 1"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(

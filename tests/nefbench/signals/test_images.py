@@ -506,7 +506,7 @@ def test_statistics_for_another_number_of_channels_are_refused(
     path = save_table(tmp_path / "x.parquet", random_images(10, 2, 2))
 
     assert complaint(path=str(path), mean=mean, std=std, **THREE_PARTS) == (
-        f"x: images have 1 channel(s), signals.mean has {len(mean)} "
+        f"x: signals have 1 channel(s), signals.mean has {len(mean)} "
         f"and signals.std {len(std)} number(s); give one number per channel"
     )
 

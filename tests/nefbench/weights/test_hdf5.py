@@ -267,6 +267,20 @@ def test_every_architecture_becomes_the_field_of_the_same_function(
     assert same_bits(dataset.split("train").weights, rows)
 
 
+def test_fields_from_space_to_one_channel_are_occupancies_of_shapes(tmp_path: Path) -> None:
+    layout = [[name, [3, *shape[1:]] if index == 1 else shape]
+              for index, (name, shape) in enumerate(SIREN_LAYOUT)]  # fmt: skip
+    layout = [[name, [*shape[:-1], 1] if "output" in name else shape] for name, shape in layout]
+    nef = {"name": "SIREN", "params": {**SIREN["params"], "output_dim": 1}}
+    write_folder(tmp_path / "S", nef=nef, layout=layout)
+
+    dataset = import_fit_a_nef(tmp_path / "S", tmp_path / "out")
+
+    assert (dataset.entry.in_dim, dataset.entry.out_dim) == (3, 1)
+    assert dataset.entry.signals.output == "occupancy"
+    assert "box" in dataset.entry.signals.coordinates
+
+
 # p_k = sin(1 + 1.7 k) / 2 at (-1, -1), (0, 0), (0.25, -0.5), (1, 1); an independent computation in
 # float64, six decimals (reference neural-datasets.md, 1.9).
 GOLDEN = {

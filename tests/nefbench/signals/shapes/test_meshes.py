@@ -91,7 +91,7 @@ def test_samples_agree_with_the_closed_form(folder: Path, quantity: Quantity) ->
 
 def test_points_follow_the_file_s_content_not_its_place(folder: Path) -> None:
     (folder / "ring" / "c.off").write_bytes((folder / "ring" / "a.off").read_bytes())
-    shapes = config(folder, cache=False, validation_share=0.0, test_share=0.0).open().shapes
+    shapes = config(folder, cache=False, validation_size=0, test_size=0).open().shapes
     paths = [path.name for path in shapes.paths]  # type: ignore[attr-defined]
     every = shapes.read(range(len(paths)), "fit")
 
@@ -101,7 +101,7 @@ def test_points_follow_the_file_s_content_not_its_place(folder: Path) -> None:
     assert torch.equal(alone.near_surface.points[0], every.near_surface.points[2])
     held_out = shapes.read([2], "held-out")
     assert not np.isin(held_out.uniform.points.numpy(), alone.uniform.points.numpy()).any()
-    reseeded = config(folder, cache=False, seed=1, validation_share=0.0, test_share=0.0).open()
+    reseeded = config(folder, cache=False, seed=1, validation_size=0, test_size=0).open()
     assert not torch.equal(reseeded.shapes.read([2], "fit").uniform.points, alone.uniform.points)
 
 
@@ -255,7 +255,7 @@ def test_the_recorded_configuration_opens_the_same_shapes(folder: Path) -> None:
         ({"path": "x", "num_held_out": 0}, "expected num_held_out >= 1"),
         ({"path": "x", "seed": -1}, "expected seed from 0"),
         ({"path": "x", "not_watertight": "fix"}, "not_watertight"),
-        ({"path": "x", "test_share": 0.95}, "expected validation_share and test_share"),
+        ({"path": "x", "test_size": 1.5}, "expected test_size to be a number"),
     ],
 )
 def test_numbers_out_of_range_are_refused(keys: dict[str, Any], expected: str) -> None:

@@ -175,7 +175,7 @@ def test_what_is_no_npz_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_shape_on_one_side_cannot_have_a_surface(tmp_path: Path) -> None:
     write(tmp_path / "a.npz", occnet(0.0))
-    signals = PointFilesConfig(path=tmp_path, validation_share=0.0, test_share=0.0).open()
+    signals = PointFilesConfig(path=tmp_path, validation_size=0, test_size=0).open()
 
     with pytest.raises(SignalError, match="all points lie on one side"):
         signals.shapes.read([0], "fit")
@@ -198,7 +198,7 @@ def test_the_recorded_configuration_opens_the_same_shapes(folder: Path) -> None:
         ({"path": "x", "held_out_share": 1.0}, "expected held_out_share above 0"),
         ({"path": "x", "num_uniform": 1}, "expected num_uniform >= 2"),
         ({"path": "x", "split_seed": -1}, "expected split_seed from 0"),
-        ({"path": "x", "test_share": 0.95}, "expected validation_share and test_share"),
+        ({"path": "x", "test_size": 1.5}, "expected test_size to be a number"),
     ],
 )
 def test_numbers_out_of_range_are_refused(keys: dict[str, Any], expected: str) -> None:
