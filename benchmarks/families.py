@@ -31,7 +31,7 @@ EMBEDDED = {
     "digits": [],
     "patches": [],
     "patches-64": ["signals.size=64"],
-    "shapes": ["signals.train_size=144", "signals.validation_size=36", "signals.test_size=60"],
+    "shapes": ["signals.train_size=72", "signals.validation_size=24", "signals.test_size=24"],
 }
 """Embedded sources with overrides of their presets."""
 

@@ -40,6 +40,7 @@ from fitting.shard import problem_of
 from nefbench import files
 from nefbench.config import config_to_mapping
 from nefbench.fields import Siren
+from nefbench.seeding import Draws
 from nefbench.signals import DigitsConfig, GridSignals, ImagesConfig
 from nefbench.weights.start_file import write_start_file
 
@@ -114,7 +115,7 @@ def qualities(
     evaluator = Evaluator(FIELD, problem.spec)
     found = {}
     with reproducible_arithmetic():
-        start = init.rows(FIELD, signals.in_dim, signals.num_channels, seed, indices)
+        start = init.rows(FIELD, signals.in_dim, signals.num_channels, Draws(seed, tuple(indices)))
         run = engine.start(problem, Block(start, signals.normalise(raw)))
         for step in STEPS:
             run.advance(step)

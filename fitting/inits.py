@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,18 +22,10 @@ class Shared:
 
     kind: Literal["shared"] = "shared"
 
-    def rows(
-        self,
-        field: FieldConfig,
-        in_dim: int,
-        out_dim: int,
-        seed: int,
-        indices: Sequence[int],
-        view: int = 0,
-    ) -> Tensor:
-        """Return start rows ``[n, P]`` for one view of the signals with these indices."""
-        del view
-        return draw_rows(field, in_dim, out_dim, seed, (SHARED_INDEX,)).repeat(len(indices), 1)
+    def rows(self, field: FieldConfig, in_dim: int, out_dim: int, draws: Draws) -> Tensor:
+        """Return start rows ``[n, P]`` for the signals that the draws are for."""
+        shared = Draws(draws.seed, (SHARED_INDEX,))
+        return draw_rows(field, in_dim, out_dim, shared).repeat(draws.num_fields, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +34,9 @@ class Random:
 
     kind: Literal["random"] = "random"
 
-    def rows(
-        self,
-        field: FieldConfig,
-        in_dim: int,
-        out_dim: int,
-        seed: int,
-        indices: Sequence[int],
-        view: int = 0,
-    ) -> Tensor:
-        """Return start rows ``[n, P]`` for one view of the signals with these indices."""
-        return draw_rows(field, in_dim, out_dim, seed, tuple(indices), view)
+    def rows(self, field: FieldConfig, in_dim: int, out_dim: int, draws: Draws) -> Tensor:
+        """Return start rows ``[n, P]`` for the signals that the draws are for."""
+        return draw_rows(field, in_dim, out_dim, draws)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,23 +52,14 @@ class FromFile:
     def __post_init__(self) -> None:
         check_checksum(self.sha256)
 
-    def rows(
-        self,
-        field: FieldConfig,
-        in_dim: int,
-        out_dim: int,
-        seed: int,
-        indices: Sequence[int],
-        view: int = 0,
-    ) -> Tensor:
-        """Return start rows ``[n, P]`` for one view of the signals with these indices.
+    def rows(self, field: FieldConfig, in_dim: int, out_dim: int, draws: Draws) -> Tensor:
+        """Return start rows ``[n, P]`` for the signals that the draws are for.
 
         Raises:
             DatasetFormatError: If the file cannot be used, or is of another architecture.
         """
-        del seed, view
         start = start_for(self.path, self.sha256, field, in_dim, out_dim)
-        return start.params.repeat(len(indices), 1)
+        return start.params.repeat(draws.num_fields, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,17 +120,9 @@ class Meta:
             self, inner_steps=self.num_inner_steps, outer_learning_rate=self.outer_rate
         )
 
-    def rows(
-        self,
-        field: FieldConfig,
-        in_dim: int,
-        out_dim: int,
-        seed: int,
-        indices: Sequence[int],
-        view: int = 0,
-    ) -> Tensor:
+    def rows(self, field: FieldConfig, in_dim: int, out_dim: int, draws: Draws) -> Tensor:
         """Refuse: ``run_fit`` learns the start first, and fits from its file."""
-        del field, in_dim, out_dim, seed, indices, view
+        del field, in_dim, out_dim, draws
         raise ConfigError(
             "init: this start has to be learned first (learn_start), then init.kind = 'file'"
         )
@@ -166,14 +132,6 @@ InitConfig = Shared | Random | FromFile | Meta
 """Every kind of start that can be named in a configuration."""
 
 
-def draw_rows(
-    field: FieldConfig,
-    in_dim: int,
-    out_dim: int,
-    seed: int,
-    indices: tuple[int, ...],
-    view: int = 0,
-) -> Tensor:
+def draw_rows(field: FieldConfig, in_dim: int, out_dim: int, draws: Draws) -> Tensor:
     """Draw one row ``[n, P]`` per index from the field's own laws."""
-    params = field.init(in_dim, out_dim, Draws(seed, indices, view))
-    return field.spec(in_dim, out_dim).flatten(params)
+    return field.spec(in_dim, out_dim).flatten(field.init(in_dim, out_dim, draws))

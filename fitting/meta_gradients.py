@@ -11,20 +11,20 @@ from torch.func import grad, grad_and_value, vmap
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """One field's loss: row ``[P]``, points ``[q, d]`` and targets ``[q, c]``."""
 
-Draws = Sequence[tuple[Tensor, Tensor]]
+Batches = Sequence[tuple[Tensor, Tensor]]
 """Per inner step, and once more for the outer loss: points ``[q, d]`` or ``[T, q, d]`` and targets
 ``[T, q, c]``."""
 
 
-def adapt(loss: Loss, params: Tensor, step_sizes: Tensor, draws: Draws) -> Tensor:
-    """Return the row ``[P]`` of one field after a step of gradient descent per draw."""
-    for coords, targets in draws:
+def adapt(loss: Loss, params: Tensor, step_sizes: Tensor, batches: Batches) -> Tensor:
+    """Return the row ``[P]`` of one field after a step of gradient descent per batch."""
+    for coords, targets in batches:
         params = params - step_sizes * grad(loss)(params, coords, targets)
     return params
 
 
 def outer_gradients(
-    loss: Loss, params: Tensor, step_sizes: Tensor, draws: Draws, *, first_order: bool
+    loss: Loss, params: Tensor, step_sizes: Tensor, batches: Batches, *, first_order: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate the loss after the inner steps with respect to where they began.
 
@@ -32,13 +32,13 @@ def outer_gradients(
         loss: One field's loss.
         params: Start ``[P]``.
         step_sizes: Inner rates ``[P]``.
-        draws: Points and targets of ``T`` tasks per inner step, then those of the outer loss.
+        batches: Points and targets of ``T`` tasks per inner step, then those of the outer loss.
         first_order: Take the inner gradients for constants.
 
     Returns:
         Per task the loss ``[T]`` and its gradient for the start and for the step sizes ``[T, P]``.
     """
-    flat = [tensor for draw in draws for tensor in draw]
+    flat = [tensor for batch in batches for tensor in batch]
     # Coordinates have a task axis if they are as many-dimensional as targets.
     axes = [0 if t.dim() == 3 else None for t in flat]
 
@@ -61,9 +61,9 @@ def outer_gradients(
     return values
 
 
-def _sum_of_gradients(loss: Loss, params: Tensor, step_sizes: Tensor, draws: Draws) -> Tensor:
+def _sum_of_gradients(loss: Loss, params: Tensor, step_sizes: Tensor, batches: Batches) -> Tensor:
     """Sum of the gradients along the inner steps; times the step sizes, it is the way they go."""
     total = torch.zeros_like(params)
-    for coords, targets in draws:
+    for coords, targets in batches:
         total = total + grad(loss)(params - step_sizes * total, coords, targets)
     return total

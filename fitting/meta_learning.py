@@ -37,7 +37,7 @@ from fitting.shard import problem_of
 from nefbench import files
 from nefbench.config import config_to_mapping
 from nefbench.errors import ConfigError, DatasetFormatError, SignalError
-from nefbench.seeding import SHARED_INDEX, derive_seed, random_words
+from nefbench.seeding import SHARED_INDEX, Draws, derive_seed, random_words
 from nefbench.signals import GridSignals, ShapeSignals, Signals
 from nefbench.spec import ParamSpec
 from nefbench.weights.start_file import StartFile, bytes_of_json, npz_bytes, read_npz
@@ -218,9 +218,8 @@ class _Learner(Protocol):
 def _first_state(tasks: Tasks) -> _State:
     """The shared draw, and step sizes that are all the inner learning rate."""
     signals, config = tasks.signals, tasks.config
-    shared = draw_rows(
-        config.field, signals.in_dim, signals.num_channels, config.seed, (SHARED_INDEX,)
-    )
+    draws = Draws(config.seed, (SHARED_INDEX,))
+    shared = draw_rows(config.field, signals.in_dim, signals.num_channels, draws)
     values = torch.cat([shared, torch.ones_like(shared)]).to(tasks.device)
     return _State(0, values, (torch.zeros_like(values), torch.zeros_like(values)))
 

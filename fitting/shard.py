@@ -16,6 +16,7 @@ from fitting.plan import Shard
 from fitting.quality import Evaluator, grid_psnr, grid_quality, shape_quality
 from fitting.sampling import Windows
 from nefbench.errors import ConfigError
+from nefbench.seeding import Draws
 from nefbench.signals import GridSignals, ShapeSignals, Signals
 from nefbench.signals.shapes import PointSamples, ShapeSamples
 from nefbench.signals.views import check_views, view_of
@@ -136,9 +137,9 @@ def _work_on(
 ) -> _Work:
     config, device = problem.config, problem.coords.device
     indices = signals.indices[list(positions)].tolist()
-    start = config.init.rows(
-        config.field, signals.in_dim, signals.num_channels, config.seed, indices, view
-    ).to(device)
+    draws = Draws(config.seed, tuple(indices), view)
+    start = config.init.rows(config.field, signals.in_dim, signals.num_channels, draws)
+    start = start.to(device)
     evaluator = Evaluator(config.field, problem.spec)
     if isinstance(signals, GridSignals):
         raw = signals.raw_values(positions)

@@ -59,7 +59,7 @@ class Case:
     def block(self, num_fields: int, device: str = "cpu") -> Block:
         """Return the first ``num_fields`` fields: the shared start of seed 0 and their images."""
         config = FitConfig(field=self.field)
-        start = config.init.rows(self.field, 2, 1, SEED, range(num_fields))
+        start = config.init.rows(self.field, 2, 1, Draws(SEED, tuple(range(num_fields))))
         return Block(start.to(device), targets(num_fields, self.side).to(device))
 
 

@@ -25,7 +25,7 @@ FIELDS: list[FieldConfig] = [
 def rows_of(
     init: InitConfig, field: FieldConfig, indices: list[int], seed: int = 0
 ) -> torch.Tensor:
-    return init.rows(field, 2, 3, seed, indices)
+    return init.rows(field, 2, 3, Draws(seed, tuple(indices)))
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.kind)
@@ -106,7 +106,7 @@ def test_a_start_from_a_file_is_its_weights_for_every_signal_seed_and_view(
     for sha256 in (None, checksum_of(start_file)):
         init = FromFile(path=start_file, sha256=sha256)
 
-        rows = init.rows(Siren(hidden_dim=4), 2, 3, 5, [0, 7, 2**32 - 2], 1)
+        rows = init.rows(Siren(hidden_dim=4), 2, 3, Draws(5, (0, 7, 2**32 - 2), 1))
 
         assert rows.shape == (3, Siren(hidden_dim=4).spec(2, 3).num_params)
         assert torch.equal(rows, rows_of(init, Siren(hidden_dim=4), [1]).expand(3, -1))

@@ -11,7 +11,7 @@ from torch.func import grad
 
 from fitting.engines.vmapped import loss_of
 from fitting.losses import BCE, MSE, LossConfig
-from fitting.meta_gradients import Draws, Loss, adapt, outer_gradients
+from fitting.meta_gradients import Batches, Loss, adapt, outer_gradients
 from nefbench.fields import Siren
 
 FIELD = Siren(hidden_dim=3, num_layers=3, omega_0=3.0)
@@ -19,7 +19,7 @@ SPEC = FIELD.spec(2, 1)
 TASKS, POINTS, INNER_STEPS = 3, 7, 2
 
 
-def quantities(kind: LossConfig) -> tuple[Loss, Tensor, Tensor, Draws]:
+def quantities(kind: LossConfig) -> tuple[Loss, Tensor, Tensor, Batches]:
     """A loss, a start, step sizes and draws, float64; every inner step sees its own points."""
     draw = torch.Generator().manual_seed(1)
 
@@ -34,13 +34,13 @@ def quantities(kind: LossConfig) -> tuple[Loss, Tensor, Tensor, Draws]:
     return loss_of(FIELD, SPEC, kind), params, step_sizes, draws
 
 
-def after(loss: Loss, params: Tensor, step_sizes: Tensor, draws: Draws, task: int) -> Tensor:
+def after(loss: Loss, params: Tensor, step_sizes: Tensor, draws: Batches, task: int) -> Tensor:
     """The loss of one task after its inner steps, one after another."""
     own = [(coords, targets[task]) for coords, targets in draws]
     return loss(adapt(loss, params, step_sizes, own[:-1]), *own[-1])
 
 
-def after_from(loss: Loss, sizes: Tensor, draws: Draws, task: int, params: Tensor) -> Tensor:
+def after_from(loss: Loss, sizes: Tensor, draws: Batches, task: int, params: Tensor) -> Tensor:
     return after(loss, params, sizes, draws, task)
 
 

@@ -19,7 +19,7 @@ from fitting.meta_learning import Tasks
 from fitting.shard import problem_of
 from nefbench.errors import ConfigError, SignalError
 from nefbench.fields import FieldConfig, RFFNet, Siren
-from nefbench.seeding import SHARED_INDEX
+from nefbench.seeding import SHARED_INDEX, Draws
 from nefbench.signals import DigitsConfig, GridSignals, ShapeSignals, Signals, Split
 from nefbench.signals.base import Values
 from nefbench.signals.shapes import PointSamples, Role, ShapeSamples
@@ -41,7 +41,7 @@ def recipe(init: Meta = META, **settings: Any) -> FitConfig:
 
 
 def shared_start(field: FieldConfig, in_dim: int = 2) -> Tensor:
-    return draw_rows(field, in_dim, 1, 0, (SHARED_INDEX,))
+    return draw_rows(field, in_dim, 1, Draws(0, (SHARED_INDEX,)))
 
 
 def same_bits(first: StartFile, second: StartFile) -> bool:

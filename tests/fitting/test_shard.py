@@ -16,6 +16,7 @@ from fitting.quality import metric_names
 from fitting.shard import fit_shard, problem_of
 from nefbench.errors import ConfigError, Interrupted, SignalError
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren, evaluate
+from nefbench.seeding import Draws
 from nefbench.signals import GridSignals, ShapeSignals, Split, signals_from_array
 from nefbench.signals.base import ArrayValues, Values
 from nefbench.signals.shapes import (
@@ -361,8 +362,8 @@ def test_a_view_is_fitted_to_the_changed_image_from_its_own_start() -> None:
     raw = signals.values.read(range(9))
     changed = view_of(raw, (6, 6), views, seed=5, indices=signals.indices.tolist(), view=1)
     assert (changed - raw).abs().flatten(1).amax(1).min() > 0.01
-    start = Random().rows(config.field, 2, 1, 5, signals.indices.tolist(), 1)
-    plain = Random().rows(config.field, 2, 1, 5, signals.indices.tolist())
+    start = Random().rows(config.field, 2, 1, Draws(5, tuple(signals.indices.tolist()), 1))
+    plain = Random().rows(config.field, 2, 1, Draws(5, tuple(signals.indices.tolist())))
     assert not (start == plain).all(1).any()
     assert rows.provenance["view"].tolist() == [1] * 9
     reference = dataclasses.replace(signals, values=ArrayValues(changed))

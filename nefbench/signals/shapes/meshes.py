@@ -209,7 +209,7 @@ def load_mesh(content: bytes, path: Path, not_watertight: Literal["refuse", "rep
     mesh.merge_vertices(merge_tex=True, merge_norm=True)
     mesh.update_faces(mesh.nondegenerate_faces(height=None))
     if not _is_closed(mesh):
-        _repair(mesh, path, not_watertight)
+        mesh = _repaired(mesh, path, not_watertight)
     mesh.apply_translation(-mesh.bounds.mean(axis=0))
     mesh.apply_scale(1 / mesh.extents.max())
     if abs(mesh.volume) < 1e-9:
@@ -236,7 +236,7 @@ def _is_closed(mesh: Any) -> bool:
     return bool(mesh.is_watertight and mesh.is_winding_consistent)
 
 
-def _repair(mesh: Any, path: Path, not_watertight: Literal["refuse", "repair"]) -> None:
+def _repaired(mesh: Any, path: Path, not_watertight: Literal["refuse", "repair"]) -> Any:
     import trimesh
 
     problem = "has holes" if not mesh.is_watertight else "has faces turned inside out"
@@ -247,7 +247,8 @@ def _repair(mesh: Any, path: Path, not_watertight: Literal["refuse", "repair"]) 
         )
     before = len(mesh.faces)
     trimesh.repair.fix_normals(mesh, multibody=True)
-    trimesh.repair.fill_holes(mesh)
+    trimesh.repair.fill_holes(mesh)  # those of three and four sides
+    mesh = _with_fans(mesh)
     trimesh.repair.fix_normals(mesh, multibody=True)
     if not _is_closed(mesh):
         raise SignalError(f"{path} {problem} and could not be repaired; close it or leave it out")
@@ -256,6 +257,30 @@ def _repair(mesh: Any, path: Path, not_watertight: Literal["refuse", "repair"]) 
         path,
         problem,
         len(mesh.faces) - before,
+    )
+    return mesh
+
+
+def _with_fans(mesh: Any) -> Any:
+    """Close every hole by triangles from its rim to the middle of the rim's corners."""
+    import trimesh
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    vertices, faces, edges = (np.asarray(x) for x in (mesh.vertices, mesh.faces, mesh.edges))
+    count = len(vertices)
+    there, back = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
+    rim = edges[~np.isin(there, back)]
+    links = coo_matrix((np.ones(len(rim)), (rim[:, 0], rim[:, 1])), shape=(count, count))
+    pieces = connected_components(links, directed=False)[1][rim[:, 0]]
+    _, hole = np.unique(pieces, return_inverse=True)
+    num_holes = int(hole.max(initial=-1)) + 1
+    sides = np.bincount(hole, minlength=num_holes)[:, None]
+    middles = np.zeros((num_holes, 3))
+    np.add.at(middles, hole, vertices[rim[:, 0]])
+    fans = np.stack([rim[:, 1], rim[:, 0], count + hole], axis=1)
+    return trimesh.Trimesh(
+        np.concatenate([vertices, middles / sides]), np.concatenate([faces, fans]), process=False
     )
 
 

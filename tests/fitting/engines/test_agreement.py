@@ -29,6 +29,7 @@ from fitting.engines.gpu import GPU_ENGINES
 from fitting.losses import BCE, MSE, LossConfig
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import DigitsConfig, grid_coords
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +82,9 @@ class Case:
         if self.loss == MSE():
             targets = 3 * targets - 1.5
         coords = 2 * torch.rand(*shape, self.in_dim, generator=draw) - 1
-        start = problem.config.init.rows(self.field, self.in_dim, self.channels, 2, range(count))
+        start = problem.config.init.rows(
+            self.field, self.in_dim, self.channels, Draws(2, tuple(range(count)))
+        )
         return Block(start, targets, coords if self.own_points else None)
 
 
@@ -345,7 +348,7 @@ def digits() -> tuple[FitProblem, Block]:
     field = Siren(hidden_dim=6, omega_0=15.0)
     config = FitConfig(field=field, num_steps=1000)
     problem = FitProblem(config, field.spec(2, 1), signals.coords, 1)
-    start = config.init.rows(field, 2, 1, config.seed, range(32))
+    start = config.init.rows(field, 2, 1, Draws(config.seed, tuple(range(32))))
     return problem, Block(start.clone(), signals.targets(range(32)))
 
 

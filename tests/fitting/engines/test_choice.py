@@ -16,6 +16,7 @@ from fitting.engines.base import Missing
 from fitting.optimizers import Scalars, State
 from nefbench.errors import ConfigError
 from nefbench.fields import GaborNet, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 FIELD = Siren(hidden_dim=2, num_layers=2)
@@ -155,7 +156,7 @@ class PlainDescent:
 def test_an_optimizer_without_a_kernel_is_left_to_engines_that_need_none() -> None:
     config = FitConfig(field=FIELD, num_steps=5, optimizer=PlainDescent())  # type: ignore[arg-type]
     problem = dataclasses.replace(PROBLEM, config=config)
-    block = Block(config.init.rows(FIELD, 2, 1, 0, range(3)), torch.rand(3, 4, 1))
+    block = Block(config.init.rows(FIELD, 2, 1, Draws(0, tuple(range(3)))), torch.rand(3, 4, 1))
     refusals = {engine: engine.why_not(problem) for engine in ENGINES}
 
     for engine, refusal in refusals.items():

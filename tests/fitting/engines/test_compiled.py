@@ -12,6 +12,7 @@ from fitting import Adam, FitConfig, Random, WarmupCosine
 from fitting.engines import Block, FitProblem, reproducible_arithmetic
 from fitting.engines.compiled import CompiledEngine, _compiled, _with_own_code
 from nefbench.fields import MLP, FieldConfig, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("compiled")]
@@ -29,7 +30,9 @@ def make_problem(
 def make_block(problem: FitProblem, count: int) -> Block:
     config = problem.config
     targets = torch.rand(count, problem.num_points, 1, generator=torch.Generator().manual_seed(0))
-    return Block(config.init.rows(config.field, 2, 1, config.seed, range(count)), targets)
+    return Block(
+        config.init.rows(config.field, 2, 1, Draws(config.seed, tuple(range(count)))), targets
+    )
 
 
 @pytest.fixture

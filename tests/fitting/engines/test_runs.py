@@ -21,6 +21,7 @@ from fitting.losses import BCE, MSE, LossConfig
 from fitting.sampling import Sampling, Windows
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, RFFNet, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,7 +58,7 @@ class Case:
         draw = torch.Generator().manual_seed(4)
         targets = torch.rand(count, self.num_points, 1, generator=draw)
         coords = 2 * torch.rand(count, self.num_points, 2, generator=draw) - 1
-        start = Random().rows(self.field, 2, 1, 2, range(count))
+        start = Random().rows(self.field, 2, 1, Draws(2, tuple(range(count))))
         return Block(start, targets, coords if self.own_points else None)
 
 
@@ -296,13 +297,14 @@ from fitting import FitConfig, Random
 from fitting.engines import Block, FitProblem
 from fitting.engines.gpu import GPU_ENGINES
 from nefbench.fields import Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 engine, field = GPU_ENGINES[0], Siren(hidden_dim=4)
 config = FitConfig(field=field, init=Random(), num_steps=5, pixel_fraction=0.5)
 problem = FitProblem(config, field.spec(2, 1), grid_coords((5, 4)), 1)
 targets = torch.rand(4, 20, 1, generator=torch.Generator().manual_seed(0))
-block = Block(Random().rows(field, 2, 1, 0, range(4)), targets)
+block = Block(Random().rows(field, 2, 1, Draws(0, tuple(range(4)))), targets)
 expected = engine.fit(problem, block)
 run = engine.start(problem, block)
 run.advance(2)

@@ -10,7 +10,7 @@ from fitting import SGD, AdamW, FitConfig, Random, Shared, WarmupCosine
 from fitting.engines import Block, FitProblem, VmappedEngine, reproducible_arithmetic
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
-from nefbench.seeding import permutation
+from nefbench.seeding import Draws, permutation
 from nefbench.signals import grid_coords
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +35,7 @@ def make_problem(
 def start_of(problem: FitProblem, count: int) -> Tensor:
     config, in_dim = problem.config, problem.coords.shape[1]
     out_dim = problem.spec.tensors[-1].shape[-1]
-    return config.init.rows(config.field, in_dim, out_dim, config.seed, range(count))
+    return config.init.rows(config.field, in_dim, out_dim, Draws(config.seed, tuple(range(count))))
 
 
 def targets_of(problem: FitProblem, count: int) -> Tensor:

@@ -17,6 +17,7 @@ from fitting.engines.fused.engine import FusedRun, _table, compiled_plan
 from fitting.losses import BCE, MSE, LossConfig
 from nefbench.errors import Interrupted
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 MEAN_SQUARE = MSE()
@@ -46,7 +47,7 @@ def make_problem(
 
 def make_block(problem: FitProblem, count: int = 3) -> Block:
     config = problem.config
-    start = config.init.rows(config.field, 2, problem.out_dim, 0, range(count))
+    start = config.init.rows(config.field, 2, problem.out_dim, Draws(0, tuple(range(count))))
     draw = torch.Generator().manual_seed(0)
     shape = (count, problem.num_points, problem.out_dim)
     return Block(start, torch.rand(shape, generator=draw))

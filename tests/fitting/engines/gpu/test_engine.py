@@ -24,6 +24,7 @@ from fitting.engines.gpu import GPU_ENGINES, TritonEngine
 from fitting.losses import BCE, MSE, LossConfig
 from fitting.optimizers import AdaBelief, OptimizerConfig
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.seeding import Draws
 from nefbench.signals import grid_coords
 
 pytest.importorskip("triton")
@@ -92,7 +93,9 @@ def make_problem(
 
 def make_block(problem: FitProblem, count: int) -> Block:
     config, in_dim = problem.config, problem.coords.shape[1]
-    start = config.init.rows(config.field, in_dim, problem.out_dim, config.seed, range(count))
+    start = config.init.rows(
+        config.field, in_dim, problem.out_dim, Draws(config.seed, tuple(range(count)))
+    )
     draw = torch.Generator().manual_seed(0)
     return Block(start, torch.rand(count, problem.num_points, problem.out_dim, generator=draw))
 

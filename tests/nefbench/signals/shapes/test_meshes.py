@@ -173,10 +173,23 @@ def test_turned_faces_are_refused_or_repaired(caplog: pytest.LogCaptureFixture) 
     assert "turned inside out: repaired" in caplog.text
 
 
-def test_what_repair_cannot_close_is_refused() -> None:
-    # A ball without its cap: a hole with more than four sides.
-    mesh = trimesh.creation.icosphere(subdivisions=2)
+def test_a_hole_of_many_sides_is_closed_by_a_flat_lid() -> None:
+    mesh = trimesh.creation.icosphere(subdivisions=4)
     mesh.update_faces(mesh.triangles_center[:, 2] < 0.6)
+    mesh.update_faces(mesh.triangles_center[:, 2] > -0.7)  # and a second one below
+
+    closed = load_mesh(*exported(mesh), "repair")
+
+    # A ball between two planes, in units of its width: pi (z - z^3 / 3) between them.
+    expected = np.pi * ((0.6 - 0.6**3 / 3) + (0.7 - 0.7**3 / 3)) / 8
+    assert closed.is_watertight
+    assert closed.volume == pytest.approx(expected, rel=0.03)
+
+
+def test_what_repair_cannot_close_is_refused() -> None:
+    # Three sheets that meet in one edge have no inside however they are turned.
+    corners = [[0, 0, 0], [0, 0, 1], [1, 0, 0.5], [-1, 1, 0.5], [-1, -1, 0.5]]
+    mesh = trimesh.Trimesh(corners, [[0, 1, 2], [0, 1, 3], [0, 1, 4]], process=False)
 
     with pytest.raises(SignalError, match="could not be repaired"):
         load_mesh(*exported(mesh), "repair")
