@@ -52,8 +52,10 @@ class FitConfig:
             raise ValueError(f"expected num_steps >= 1 (got {self.num_steps})")
         if not 0 < self.pixel_fraction <= 1:
             raise ValueError(f"expected 0 < pixel_fraction <= 1 (got {self.pixel_fraction})")
-        if self.points_per_step < 2 or self.points_per_step % 2:
-            raise ValueError(f"expected an even points_per_step >= 2 (got {self.points_per_step})")
+        if self.points_per_step % 2 or not 2 <= self.points_per_step <= 200_000:
+            raise ValueError(
+                f"expected an even points_per_step from 2 to 200,000 (got {self.points_per_step})"
+            )
         if self.until_psnr is not None and not 0 < self.until_psnr < 100:
             raise ValueError(f"expected 0 < until_psnr < 100 dB (got {self.until_psnr})")
         if not 0 <= self.seed < 2**63:

@@ -98,10 +98,11 @@ def shape_quality(
     signals: ShapeSignals,
     evaluator: Evaluator,
     rows: Tensor,
-    fitted: ShapeSamples,
+    fitted: PointSamples,
+    values: Tensor,
     held_out: ShapeSamples,
 ) -> dict[str, Tensor]:
-    """Measure rows ``[B, P]`` by intersection over union.
+    """Measure rows ``[B, P]``, whose outputs at ``fitted`` are ``values``, by their overlap.
 
     ``iou`` is the one of the uniform points that were fitted to, ``iou_uniform`` and
     ``iou_near_surface`` those of points held out; the ratio is that of held-out to fitted uniform.
@@ -110,12 +111,14 @@ def shape_quality(
     def outputs(samples: PointSamples) -> Tensor:
         return signals.denormalise(evaluator.at(rows, samples.points))[..., 0]
 
+    fitted_outputs = signals.denormalise(values)[..., 0]
+
     def overlap(samples: PointSamples, values: Tensor) -> Tensor:
         return iou(_inside(signals, samples.values), _inside_by_output(signals, values))
 
     uniform = outputs(held_out.uniform)
     quality = {
-        "iou": overlap(fitted.uniform, outputs(fitted.uniform)),
+        "iou": overlap(fitted, fitted_outputs),
         "iou_uniform": overlap(held_out.uniform, uniform),
         "iou_near_surface": overlap(held_out.near_surface, outputs(held_out.near_surface)),
     }

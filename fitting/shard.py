@@ -44,16 +44,17 @@ def problem_of(signals: Signals, config: FitConfig, device: str = "cpu") -> FitP
         raise ConfigError("until_psnr: shapes have no PSNR; leave it out")
     if config.pixel_fraction != 1:
         raise ConfigError("pixel_fraction: shapes have no pixels; set points_per_step")
-    sampling, loss = Windows(_ranges(signals, config)), MSE()
+    ranges = _ranges(signals, config)
     # Every field brings its own points: these take no memory.
-    coords = torch.zeros(1, 3, device=device).expand(sum(size for size, _ in sampling.ranges), 3)
+    coords = torch.zeros(1, 3, device=device).expand(sum(size for size, _ in ranges), 3)
     return FitProblem(
         config,
         spec,
         coords,
         signals.num_channels,
-        BCE() if signals.quantity == "occupancy" else loss,
-        sampling,
+        BCE() if signals.quantity == "occupancy" else MSE(),
+        Windows(ranges),
+        has_own_points=True,
     )
 
 
@@ -122,13 +123,13 @@ class _Work:
     Attributes:
         block: The fields, as many as there are.
         loss: Rows to their loss over all points.
-        quality: Rows to every quality column.
+        measure: Rows to that loss and every quality column.
         psnr: Rows to their PSNR in dB, where there is one.
     """
 
     block: Block
     loss: Callable[[Tensor], Tensor]
-    quality: Callable[[Tensor], dict[str, Tensor]]
+    measure: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
     psnr: Callable[[Tensor], Tensor] | None = None
 
 
@@ -165,11 +166,16 @@ def _work_on_grids(
     def values_of(rows: Tensor) -> Tensor:
         return evaluator.at(rows, problem.coords)
 
+    def measure(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        values = values_of(rows)
+        quality = grid_quality(signals, evaluator, rows, all_raw, values)
+        return problem.loss.value(values, all_targets), quality
+
     return _Work(
         block=Block(start, targets),
         loss=lambda rows: problem.loss.value(values_of(rows), all_targets),
+        measure=measure,
         psnr=lambda rows: grid_psnr(signals, all_raw, values_of(rows)),
-        quality=lambda rows: grid_quality(signals, evaluator, rows, all_raw, values_of(rows)),
     )
 
 
@@ -189,10 +195,19 @@ def _work_on_shapes(
     held_out = _padded_samples(signals.shapes.read(positions, "held-out"), size, device)
     targets = signals.normalise(fitted.all.values[..., None])
 
+    def values_of(rows: Tensor) -> Tensor:
+        return evaluator.at(rows, fitted.all.points)
+
+    def measure(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        values = values_of(rows)
+        uniform = values[:, : fitted.uniform.points.shape[1]]
+        quality = shape_quality(signals, evaluator, rows, fitted.uniform, uniform, held_out)
+        return problem.loss.value(values, targets), quality
+
     return _Work(
         block=Block(start, pool.targets.to(device), pool.coords.to(device)),
-        loss=lambda rows: problem.loss.value(evaluator.at(rows, fitted.all.points), targets),
-        quality=lambda rows: shape_quality(signals, evaluator, rows, fitted, held_out),
+        loss=lambda rows: problem.loss.value(values_of(rows), targets),
+        measure=measure,
     )
 
 
@@ -248,8 +263,8 @@ def _described(
     """Measure a full block of rows and say where they come from."""
     count = len(positions)
     chosen = list(positions)
-    first_loss, loss = (work.loss(some) for some in (_padded(work.block.start, len(rows)), rows))
-    quality = work.quality(rows)
+    first_loss = work.loss(_padded(work.block.start, len(rows)))
+    loss, quality = work.measure(rows)
     diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     return FieldRows(
         weights=rows[:count].cpu(),

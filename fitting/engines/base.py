@@ -40,6 +40,7 @@ class FitProblem:
         loss: What is minimised, over the points of a step.
         sampling: Which points are in the loss of a step; a share of the grid, as the config says,
             if None.
+        has_own_points: Whether blocks do bring their own points: what to prepare for.
     """
 
     config: FitConfig
@@ -48,6 +49,7 @@ class FitProblem:
     out_dim: int
     loss: LossConfig = MSE()
     sampling: Sampling | None = None
+    has_own_points: bool = False
 
     @property
     def num_points(self) -> int:

@@ -82,7 +82,9 @@ class CompiledEngine(WholeFits):
     def prepare(self, problem: FitProblem) -> None:
         """Compile the step for blocks on the problem's points, or load it from disk."""
         with reproducible_arithmetic(), torch.no_grad():  # as in a fit: the code depends on it
-            _compiled(_step_of(problem, self.block_size(problem), has_own_points=False))
+            _compiled(
+                _step_of(problem, self.block_size(problem), has_own_points=problem.has_own_points)
+            )
 
     def start(self, problem: FitProblem, block: Block) -> Run:
         """Begin to fit one block; see ``Engine.start``.

@@ -33,3 +33,21 @@ def test_the_readme_shows_the_recorded_table_of_fitting_speed() -> None:
     table = runpy.run_path(str(ROOT / "benchmarks" / "readme_table.py"))["table"](recorded)
 
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("script", "record", "key", "kind", "page"),
+    [
+        ("families.py", "families/families.json", "rows", "Row", "signals.md"),
+        ("starts.py", "starts/starts.json", "points", "Point", "starts.md"),
+    ],
+)
+def test_a_page_shows_the_recorded_table(
+    script: str, record: str, key: str, kind: str, page: str
+) -> None:
+    recorded = json.loads((ROOT / "benchmarks" / record).read_text(encoding="utf-8"))
+    module = runpy.run_path(str(ROOT / "benchmarks" / script))
+
+    table = module["table"]([module[kind](**entry) for entry in recorded[key]])
+
+    assert table in (ROOT / "docs" / page).read_text(encoding="utf-8")

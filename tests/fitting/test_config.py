@@ -9,6 +9,7 @@ from fitting import AdamW, FitConfig, Random, Shared, WarmupCosine
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import ConfigError
 from nefbench.fields import MLP, RFFNet, Siren
+from nefbench.signals import Views
 
 
 def test_a_config_is_named_after_its_field_its_width_and_its_start() -> None:
@@ -37,6 +38,14 @@ def test_a_share_of_the_points_is_rounded_down_but_never_to_nothing(
         ({"pixel_fraction": 0.0}, "expected 0 < pixel_fraction <= 1"),
         ({"pixel_fraction": 1.01}, "expected 0 < pixel_fraction <= 1"),
         ({"pixel_fraction": math.nan}, "expected 0 < pixel_fraction <= 1"),
+        ({"points_per_step": 0}, "expected an even points_per_step"),
+        ({"points_per_step": 7}, "expected an even points_per_step"),
+        ({"points_per_step": 200_002}, "expected an even points_per_step"),
+        ({"until_psnr": 0.0}, "expected 0 < until_psnr < 100"),
+        ({"until_psnr": 100.0}, "expected 0 < until_psnr < 100"),
+        ({"until_psnr": math.nan}, "expected 0 < until_psnr < 100"),
+        ({"num_refits": 0}, "expected num_refits >= 1"),
+        ({"seed": 2**63 - 1, "num_refits": 2}, "expected num_refits >= 1"),
         ({"seed": -1}, "expected a seed from 0"),
         ({"seed": 2**63}, "expected a seed from 0"),
         ({"part_rows": 0}, "expected part_rows >= 1"),
@@ -65,6 +74,10 @@ def test_a_config_survives_the_way_through_plain_data() -> None:
         schedule=WarmupCosine(warmup_steps=2, decay_steps=7),
         num_steps=11,
         pixel_fraction=0.3,
+        until_psnr=31.5,
+        views=Views(count=4, flip=True, rotation=10.0),
+        num_refits=3,
+        points_per_step=64,
         seed=2**62 + 1,
         name="x",
         part_rows=5,

@@ -122,7 +122,9 @@ def test_the_overlap_of_shapes_is_counted_on_points_held_out(quantity: Quantity)
     rows, spec = drawn_rows(3, 1), FIELD.spec(3, 1)
     fitted, held_out = (balls.read([0, 1, 2], role) for role in ("fit", "held-out"))
 
-    quality = shape_quality(signals, Evaluator(FIELD, spec), rows, fitted, held_out)
+    evaluator = Evaluator(FIELD, spec)
+    values = evaluator.at(rows, fitted.uniform.points)
+    quality = shape_quality(signals, evaluator, rows, fitted.uniform, values, held_out)
 
     def overlap(samples: PointSamples) -> list[float]:
         found = []
