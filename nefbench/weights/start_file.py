@@ -61,7 +61,7 @@ class StartFile:
         return self.field.spec(self.in_dim, self.out_dim)
 
 
-def write_start_file(path: Path, start: StartFile) -> None:
+def write_start_file(path: Path | str, start: StartFile) -> None:
     """Write a start file atomically; the same content gives the same bytes."""
     header = _Header(
         field=start.field,
@@ -75,10 +75,10 @@ def write_start_file(path: Path, start: StartFile) -> None:
     arrays = {"header": bytes_of_json(config_to_mapping(header)), "params": start.params.numpy()}
     if start.step_sizes is not None:
         arrays["step_sizes"] = start.step_sizes.numpy()
-    files.write_bytes(path, npz_bytes(arrays))
+    files.write_bytes(Path(path), npz_bytes(arrays))
 
 
-def read_start_file(path: Path, sha256: str | None = None) -> StartFile:
+def read_start_file(path: Path | str, sha256: str | None = None) -> StartFile:
     """Read and check a start file.
 
     Args:
@@ -89,6 +89,7 @@ def read_start_file(path: Path, sha256: str | None = None) -> StartFile:
         DatasetFormatError: If it is missing, damaged, foreign, of a newer format, or another one
             than the checksum says.
     """
+    path = Path(path)
     content = _content_of(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise DatasetFormatError(
