@@ -660,3 +660,19 @@ def test_refits_and_views_are_rows_of_their_own(tmp_path: Path) -> None:
     once = dataclasses.replace(CONFIG, seed=4, name="once")
     alone = fit_dataset(signals, once, tmp_path / "once").split("train")
     assert torch.equal(train.weights[2 * sizes["train"] : 3 * sizes["train"]], alone.weights)
+
+
+def test_the_rate_counts_the_steps_that_were_taken(tmp_path: Path) -> None:
+    signals = make_signals()
+    fixed = dataclasses.replace(CONFIG, num_steps=20)
+    psnr = fit_dataset(signals, fixed, tmp_path / "fixed").split("train").quality["psnr_db"]
+    config = dataclasses.replace(fixed, num_steps=40, until_psnr=float(psnr.median()))
+
+    report = run_fit(signals, config, tmp_path / "until")
+
+    splits = [report.dataset.split(name) for name in report.dataset.split_names]
+    steps = torch.cat([rows.provenance["num_steps"] for rows in splits]).double()
+    assert len(steps.unique()) > 1
+    assert report.num_steps == pytest.approx(float(steps.mean()))
+    assert report.field_steps_per_s == pytest.approx(report.fields_per_s * report.num_steps)
+    assert run_fit(signals, fixed, tmp_path / "fixed").num_steps == 20

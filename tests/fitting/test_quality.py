@@ -68,6 +68,23 @@ def test_quality_off_the_grid_is_taken_halfway_between_its_points(shape: tuple[i
     torch.testing.assert_close(quality["psnr_ratio"], ratio)
 
 
+def test_only_the_psnr_of_fit_a_nef_sees_what_lies_outside_the_range() -> None:
+    signals = make_signals((6, 5, 1))
+    rows = 3 * drawn_rows(2, 1)
+    evaluator = Evaluator(FIELD, FIELD.spec(2, 1))
+    raw = signals.raw_values([0, 1, 2])
+    output = signals.denormalise(evaluator.at(rows, signals.coords))
+    assert output.max() > 1.1
+
+    quality = measured(signals, rows)
+
+    peak = raw.amax((1, 2))
+    error = (output - raw).square().mean((1, 2)) / peak**2 + 1e-8
+    torch.testing.assert_close(quality["psnr_peak_db"], -10 * torch.log10(error))
+    clipped = (output.clamp(0, 1) - raw).square().mean((1, 2))
+    torch.testing.assert_close(quality["mse"], clipped)
+
+
 def test_every_column_is_measured_and_none_else() -> None:
     for shape in ((9, 2), (6, 5, 3), (4, 3, 5, 1), (1, 1)):
         signals = make_signals(shape) if shape != (1, 1) else make_signals((1, 1))

@@ -365,6 +365,9 @@ def test_a_view_is_fitted_to_the_changed_image_from_its_own_start() -> None:
     start = Random().rows(config.field, 2, 1, Draws(5, tuple(signals.indices.tolist()), 1))
     plain = Random().rows(config.field, 2, 1, Draws(5, tuple(signals.indices.tolist())))
     assert not (start == plain).all(1).any()
+    still = dataclasses.replace(config, optimizer=SGD(learning_rate=1e-12), num_steps=1)
+    begun = fit_shard(signals, still, Shard("train", 9, 18, offset=9, view=1))
+    torch.testing.assert_close(begun.weights, start, rtol=0, atol=1e-6)
     assert rows.provenance["view"].tolist() == [1] * 9
     reference = dataclasses.replace(signals, values=ArrayValues(changed))
     spec = config.field.spec(2, 1)

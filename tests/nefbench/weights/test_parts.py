@@ -60,6 +60,7 @@ def make_entry(
         engine="vmapped torch-test",
         generator="philox4x32-10",
         metrics=metrics,
+        provenance=("view", "num_steps"),
     )
 
 
@@ -73,6 +74,7 @@ def make_rows(entry: ConfigEntry, count: int, *, first_index: int = 0) -> FieldR
         status=tuple("diverged" if i % 3 == 2 else "ok" for i in range(count)),
         labels=torch.arange(count) % 2 if entry.signals.class_names else None,
         quality={name: torch.rand(count, generator=draw) for name in entry.metrics},
+        provenance={name: torch.randint(99, (count,), generator=draw) for name in entry.provenance},
     )
 
 
@@ -91,6 +93,9 @@ def assert_same_rows(first: FieldRows, second: FieldRows) -> None:
         assert first.labels is second.labels
     else:
         assert torch.equal(first.labels, second.labels)
+    assert list(first.provenance) == list(second.provenance)
+    for name, numbers in first.provenance.items():
+        assert torch.equal(numbers, second.provenance[name])
     assert list(first.quality) == list(second.quality)
     for name in first.quality:
         assert same_bits(first.quality[name], second.quality[name])
@@ -200,13 +205,16 @@ def test_columns_have_the_promised_names_order_and_arrow_types(tmp_path: Path) -
         "label": pa.int64(),
         "signal_index": pa.int64(),
         "init_seed": pa.int64(),
+        "view": pa.int64(),
+        "num_steps": pa.int64(),
         "psnr_db": pa.float32(),
         "ssim": pa.float32(),
         "loss": pa.float32(),
         "status": pa.string(),
     }
     assert schema.names == [
-        "weights", "label", "signal_index", "init_seed", "psnr_db", "ssim", "loss", "status",
+        "weights", "label", "signal_index", "init_seed", "view", "num_steps", "psnr_db", "ssim",
+        "loss", "status",
     ]  # fmt: skip
     assert pa.types.is_fixed_size_list(schema.field("weights").type)
 
@@ -287,6 +295,8 @@ def test_the_features_are_those_that_datasets_itself_would_write(
             **label,
             "signal_index": Value("int64"),
             "init_seed": Value("int64"),
+            "view": Value("int64"),
+            "num_steps": Value("int64"),
             "psnr_db": Value("float32"),
             "ssim": Value("float32"),
             "loss": Value("float32"),
@@ -493,7 +503,7 @@ def test_a_rewritten_part_with_other_columns_is_refused(tmp_path: Path) -> None:
     dropped = rewritten(path, table.drop_columns(["ssim"]))
     with pytest.raises(DatasetFormatError, match="other columns"):
         read_part(tmp_path, NAME, entry, described(dropped, part))
-    retyped = rewritten(path, table.set_column(6, "loss", doubles))
+    retyped = rewritten(path, table.set_column(8, "loss", doubles))
     with pytest.raises(DatasetFormatError, match="other columns"):
         read_part(tmp_path, NAME, entry, described(retyped, part))
 
@@ -575,6 +585,8 @@ def test_selecting_keeps_the_chosen_rows_in_every_column() -> None:
     assert torch.equal(chosen.loss, rows.loss[[0, 1, 3]])
     assert torch.equal(chosen.quality["psnr_db"], rows.quality["psnr_db"][[0, 1, 3]])
     assert chosen.init_seed.tolist() == [7, 7, 7]
+    for name in ("view", "num_steps"):
+        assert torch.equal(chosen.provenance[name], rows.provenance[name][[0, 1, 3]])
 
 
 def test_rows_without_labels_stay_without_labels() -> None:

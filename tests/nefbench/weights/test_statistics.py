@@ -155,6 +155,16 @@ def test_a_column_that_was_never_measured_is_left_out() -> None:
     assert list(summarise(rows, 0).quality) == ["psnr_db"]
 
 
+def test_a_ratio_to_nothing_counts_nowhere() -> None:
+    rows = make_rows([1.0, 2.0, 9.0])
+    rows = dataclasses.replace(rows, quality={"iou_ratio": torch.tensor([0.5, math.nan, 0.7])})
+
+    quality = summarise(rows, 0).quality["iou_ratio"]
+
+    assert quality["median"] == pytest.approx(0.6)
+    assert quality["worst"] == pytest.approx(0.5)
+
+
 def test_signals_without_labels_have_no_class_counts() -> None:
     assert summarise(make_rows([1.0]), 0).class_counts == ()
 
