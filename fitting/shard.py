@@ -192,7 +192,7 @@ def _work_on_shapes(
     sizes = [count for count, _ in problem.sampling.ranges]
     pool = signals.pool(positions, problem.config.seed, sizes)
     fitted = _padded_samples(pool.samples, size, device)
-    held_out = _padded_samples(signals.shapes.read(positions, "held-out"), size, device)
+    held_out = _padded_samples(signals.read(positions, "held-out"), size, device)
     targets = signals.normalise(fitted.all.values[..., None])
 
     def values_of(rows: Tensor) -> Tensor:

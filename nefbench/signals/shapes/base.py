@@ -81,10 +81,12 @@ class ShapeSignals(Signals):
     Attributes:
         shapes: Their samples.
         quantity: What the values of the samples are.
+        truncation: Distances beyond it, either way, are cut to it; None leaves them as they are.
     """
 
     shapes: Shapes
     quantity: Quantity = "occupancy"
+    truncation: float | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
@@ -97,6 +99,18 @@ class ShapeSignals(Signals):
     def shape_text(self) -> str:
         """The quantity: the number of points is a matter of the fit."""
         return f"{self.quantity} in 3 dimensions"
+
+    def read(self, positions: Sequence[int], role: Role) -> ShapeSamples:
+        """Sample shapes, with distances cut as they are fitted; see ``Shapes.read``."""
+        samples = self.shapes.read(positions, role)
+        if self.truncation is None:
+            return samples
+        limit = self.truncation
+        cut = [
+            PointSamples(part.points, part.values.clamp(-limit, limit))
+            for part in (samples.uniform, samples.near_surface)
+        ]
+        return ShapeSamples(*cut)
 
     def pool(self, positions: Sequence[int], seed: int, sizes: Sequence[int]) -> ShapePool:
         """Return the points of a fit in the order in which steps take them.
@@ -112,7 +126,7 @@ class ShapeSignals(Signals):
         Raises:
             SignalError: If a shape has no point inside or none outside, or a value is not finite.
         """
-        samples = self.shapes.read(positions, "fit")
+        samples = self.read(positions, "fit")
         points, values = samples.all.points, samples.all.values
         finite = points.isfinite().all(-1) & values.isfinite()
         coords, targets = [], []
@@ -152,7 +166,7 @@ class ShapeSignals(Signals):
 
     def _fingerprint_of_values(self, positions: Sequence[int]) -> bytes:
         content = hashlib.sha256()
-        samples = self.shapes.read(positions, "fit").all
+        samples = self.read(positions, "fit").all
         content.update(samples.points.contiguous().numpy().tobytes())
         content.update(samples.values.contiguous().numpy().tobytes())
         return content.digest()
@@ -171,6 +185,23 @@ class ShapePool:
     coords: Tensor
     targets: Tensor
     samples: ShapeSamples
+
+
+def scale_of(quantity: Quantity, truncation: float | None) -> tuple[float]:
+    """What values are divided by before fitting, per channel."""
+    if quantity == "occupancy":
+        return (1.0,)
+    return (truncation or DISTANCE_SCALE,)
+
+
+def check_truncation(quantity: Quantity, truncation: float | None) -> None:
+    """Raise ``ValueError`` unless there are distances to cut, and some of them are left."""
+    if truncation is None:
+        return
+    if quantity == "occupancy":
+        raise ValueError("truncation: occupancies are no distances; set quantity, or leave it out")
+    if not 0 < truncation <= BOX_SIDE:
+        raise ValueError(f"expected 0 < truncation <= {BOX_SIDE} (got {truncation})")
 
 
 def _reshuffled(items: Tensor, seed: int, stream: str, index: int, size: int) -> Tensor:

@@ -24,12 +24,13 @@ from nefbench.seeding import derive_seed
 from nefbench.signals.class_folders import list_class_files
 from nefbench.signals.shapes.base import (
     BOX_SIDE,
-    DISTANCE_SCALE,
     PointSamples,
     Quantity,
     Role,
     ShapeSamples,
     ShapeSignals,
+    check_truncation,
+    scale_of,
 )
 from nefbench.signals.shapes.winding import inside_mesh
 from nefbench.signals.splits import check_split_sizes
@@ -63,6 +64,8 @@ class MeshesConfig:
     """What a reader calls it; the folder's name if left out."""
     quantity: Quantity = "occupancy"
     """What a field says: inside or not, or the signed distance."""
+    truncation: float | None = None
+    """Cut signed distances here, either way (DeepSDF, Park et al. 2019): thin parts get sharper."""
     not_watertight: Literal["refuse", "repair"] = "refuse"
     """Meshes with holes: an error, or fill the holes and turn faces outwards."""
     num_uniform: int = 20_000
@@ -86,6 +89,7 @@ class MeshesConfig:
     """Whether to keep sampled points on disk."""
 
     def __post_init__(self) -> None:
+        check_truncation(self.quantity, self.truncation)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {self.seed})")
         for name in ("num_uniform", "num_near_surface", "num_held_out"):
@@ -112,12 +116,13 @@ class MeshesConfig:
             source=f"meshes in {folder.resolve().name}",
             indices=found.indices,
             splits=found.splits,
-            std=(DISTANCE_SCALE if self.quantity == "signed-distance" else 1.0,),
+            std=scale_of(self.quantity, self.truncation),
             labels=found.labels,
             class_names=found.class_names,
             config=config_to_mapping(self),
             shapes=Meshes(found.paths, self),
             quantity=self.quantity,
+            truncation=self.truncation,
         )
 
 

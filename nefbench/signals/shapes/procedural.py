@@ -15,12 +15,13 @@ from nefbench.seeding import random_words
 from nefbench.signals.base import make_splits
 from nefbench.signals.shapes.base import (
     BOX_SIDE,
-    DISTANCE_SCALE,
     PointSamples,
     Quantity,
     Role,
     ShapeSamples,
     ShapeSignals,
+    check_truncation,
+    scale_of,
 )
 from nefbench.signals.shapes.composites import Moved
 from nefbench.signals.shapes.recipes import (
@@ -55,6 +56,8 @@ class ProceduralShapesConfig:
     kind: Literal["shapes"] = "shapes"
     quantity: Quantity = "occupancy"
     """What a field says: inside or not, or the signed distance."""
+    truncation: float | None = None
+    """Cut signed distances here, either way (DeepSDF, Park et al. 2019): thin parts get sharper."""
     train_size: int = 1_920
     """Shapes in the training split."""
     validation_size: int = 240
@@ -75,6 +78,7 @@ class ProceduralShapesConfig:
     """Seed of proportions, angles and points."""
 
     def __post_init__(self) -> None:
+        check_truncation(self.quantity, self.truncation)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {self.seed})")
         for name in (
@@ -106,13 +110,14 @@ class ProceduralShapesConfig:
             source=f"nefbench's own shapes, made from seed {self.seed}",
             indices=indices,
             splits=make_splits(sizes),
-            std=(DISTANCE_SCALE if self.quantity == "signed-distance" else 1.0,),
+            std=scale_of(self.quantity, self.truncation),
             labels=indices % len(CLASS_NAMES),
             class_names=CLASS_NAMES,
             licence="MIT",
             config=config_to_mapping(self),
             shapes=ProceduralShapes(self),
             quantity=self.quantity,
+            truncation=self.truncation,
         )
 
 

@@ -8,7 +8,14 @@ import torch
 
 from nefbench.errors import SignalError
 from nefbench.signals.base import Split
-from nefbench.signals.shapes import PointSamples, Quantity, Role, ShapeSamples, ShapeSignals
+from nefbench.signals.shapes import (
+    PointSamples,
+    ProceduralShapesConfig,
+    Quantity,
+    Role,
+    ShapeSamples,
+    ShapeSignals,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +101,34 @@ def test_distances_are_scaled_and_taken_in_one_random_order() -> None:
     assert not torch.equal(pool.coords[0], everything.points[0])
     distance = pool.coords[0].abs().amax(1) - 0.3
     torch.testing.assert_close(pool.targets[0, :, 0], distance / 0.25)
+
+
+def test_distances_are_cut_where_they_are_fitted_and_where_they_are_measured() -> None:
+    whole = make_signals(Cubes((0.3, 0.4), "signed-distance"))
+    cut = dataclasses.replace(whole, truncation=0.05, std=(0.05,))
+
+    pool, samples = cut.pool([0, 1], seed=0, sizes=(100,)), cut.read([0, 1], "held-out")
+
+    assert whole.read([0, 1], "held-out").uniform.values.abs().max() > 0.1
+    assert samples.uniform.values.abs().max() == pytest.approx(0.05)
+    expected = whole.pool([0, 1], seed=0, sizes=(100,)).targets * 0.25
+    torch.testing.assert_close(pool.targets, expected.clamp(-0.05, 0.05) / 0.05)
+    assert cut.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("quantity", "truncation", "message"),
+    [
+        ("occupancy", 0.1, "occupancies are no distances"),
+        ("signed-distance", 0.0, "expected 0 < truncation"),
+        ("signed-distance", 2.0, "expected 0 < truncation"),
+    ],
+)
+def test_a_truncation_that_means_nothing_is_refused(
+    quantity: Quantity, truncation: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProceduralShapesConfig(quantity=quantity, truncation=truncation)
 
 
 @pytest.mark.parametrize(("side", "missing"), [(0.0, "inside"), (0.6, "outside")])
