@@ -111,7 +111,7 @@ def stoppable() -> list[str]:
     """Arguments of ``nefbench fit`` for ten parts of some tenths of a second each."""
     settings = (
         "signals.max_signals=60", "signals.validation_size=12", "signals.test_size=12",
-        "field.hidden_dim=8", "num_steps=20", "part_rows=6",
+        "field.hidden_dim=8", "num_steps=40000", "part_rows=6",
     )  # fmt: skip
     return ["digits-siren", *(word for setting in settings for word in ("--set", setting))]
 
@@ -122,7 +122,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, snapshot: Snapshot) ->
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     signals = DigitsConfig(max_signals=60, validation_size=12, test_size=12).open()
     config = FitConfig(
-        field=Siren(hidden_dim=8, omega_0=9.0), init=Shared(), num_steps=20, part_rows=6
+        field=Siren(hidden_dim=8, omega_0=9.0), init=Shared(), num_steps=40_000, part_rows=6
     )
     fit_dataset(signals, config, folder)
     return snapshot(folder)
