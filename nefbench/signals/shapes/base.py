@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -194,14 +194,25 @@ def scale_of(quantity: Quantity, truncation: float | None) -> tuple[float]:
     return (truncation or DISTANCE_SCALE,)
 
 
-def check_truncation(quantity: Quantity, truncation: float | None) -> None:
-    """Raise ``ValueError`` unless there are distances to cut, and some of them are left."""
-    if truncation is None:
-        return
-    if quantity == "occupancy":
+def check_sampling(
+    quantity: Quantity,
+    truncation: float | None,
+    num_points: Mapping[str, int],
+    noise: float,
+    seed: int,
+) -> None:
+    """Raise ``ValueError`` unless points can be drawn and their values fitted to."""
+    if truncation is not None and quantity == "occupancy":
         raise ValueError("truncation: occupancies are no distances; set quantity, or leave it out")
-    if not 0 < truncation <= BOX_SIDE:
+    if truncation is not None and not 0 < truncation <= BOX_SIDE:
         raise ValueError(f"expected 0 < truncation <= {BOX_SIDE} (got {truncation})")
+    for name, count in num_points.items():
+        if count < 1:
+            raise ValueError(f"expected {name} >= 1 (got {count})")
+    if not 0 < noise <= 0.1:
+        raise ValueError(f"expected noise above 0 and up to 0.1 (got {noise})")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {seed})")
 
 
 def _reshuffled(items: Tensor, seed: int, stream: str, index: int, size: int) -> Tensor:

@@ -29,7 +29,7 @@ from nefbench.signals.shapes.base import (
     Role,
     ShapeSamples,
     ShapeSignals,
-    check_truncation,
+    check_sampling,
     scale_of,
 )
 from nefbench.signals.shapes.winding import inside_mesh
@@ -89,14 +89,9 @@ class MeshesConfig:
     """Whether to keep sampled points on disk."""
 
     def __post_init__(self) -> None:
-        check_truncation(self.quantity, self.truncation)
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {self.seed})")
-        for name in ("num_uniform", "num_near_surface", "num_held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        if not 0 < self.noise <= 0.1:
-            raise ValueError(f"expected noise above 0 and up to 0.1 (got {self.noise})")
+        sizes = ("num_uniform", "num_near_surface", "num_held_out")
+        num_points = {name: getattr(self, name) for name in sizes}
+        check_sampling(self.quantity, self.truncation, num_points, self.noise, self.seed)
         check_split_sizes(self.validation_size, self.test_size, self.split_seed)
 
     def open(self) -> ShapeSignals:

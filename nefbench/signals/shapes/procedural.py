@@ -20,7 +20,7 @@ from nefbench.signals.shapes.base import (
     Role,
     ShapeSamples,
     ShapeSignals,
-    check_truncation,
+    check_sampling,
     scale_of,
 )
 from nefbench.signals.shapes.composites import Moved
@@ -78,24 +78,14 @@ class ProceduralShapesConfig:
     """Seed of proportions, angles and points."""
 
     def __post_init__(self) -> None:
-        check_truncation(self.quantity, self.truncation)
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"expected seed from 0 to 2**63 - 1 (got {self.seed})")
-        for name in (
-            "train_size",
-            "validation_size",
-            "test_size",
-            "num_uniform",
-            "num_near_surface",
-            "num_held_out",
-        ):
-            size = getattr(self, name)
-            if size < 1:
-                raise ValueError(f"expected {name} >= 1 (got {size})")
+        sizes = ("num_uniform", "num_near_surface", "num_held_out")
+        num_points = {name: getattr(self, name) for name in sizes}
+        check_sampling(self.quantity, self.truncation, num_points, self.noise, self.seed)
+        for name in ("train_size", "validation_size", "test_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
         if not 0 <= self.turn <= 180:
             raise ValueError(f"expected turn from 0 to 180 degrees (got {self.turn})")
-        if not 0 < self.noise <= 0.1:
-            raise ValueError(f"expected noise above 0 and up to 0.1 (got {self.noise})")
 
     def open(self) -> ShapeSignals:
         """List the shapes; their points are made when they are read."""
