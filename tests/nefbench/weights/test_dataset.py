@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -328,3 +330,23 @@ def test_all_configs_are_opened_in_the_order_in_which_they_were_made(tmp_path: P
 
     assert [dataset.name for dataset in datasets] == ["b", "c", "a"]
     assert all(dataset.folder == tmp_path for dataset in datasets)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
+def test_reading_leaves_no_pool_of_threads_that_could_abort_the_end(tmp_path: Path) -> None:
+    write_parts(tmp_path, "siren-h4-shared", [("train", 0, 4), ("train", 4, 7), ("test", 7, 10)])
+    script = """
+import os, sys
+from nefbench.weights import load_neural_dataset
+dataset = load_neural_dataset(sys.argv[1])
+before = len(os.listdir("/proc/self/task"))
+dataset.split("train")
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, encoding="utf-8", check=True, timeout=120,
+    )  # fmt: skip
+
+    assert int(done.stdout) <= 1  # the memory pool keeps one
