@@ -165,7 +165,7 @@ def test_an_exception_in_a_worker_reaches_the_caller_with_its_type_and_text(
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     # Fitting all fields takes several times as long as the main process looks away.
-    config = dataclasses.replace(CONFIG, num_steps=60, part_rows=1)
+    config = dataclasses.replace(CONFIG, num_steps=400_000, part_rows=1)
 
     def kill_during_the_third_field(finished: int, _: int) -> None:
         if finished >= 2:
