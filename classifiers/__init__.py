@@ -3,8 +3,9 @@
 from classifiers.checkpoint import TrainedClassifier, load_classifier, save_classifier
 from classifiers.config import ClassifierConfig
 from classifiers.examples import Examples, examples_from_dataset, examples_from_signals
-from classifiers.mlp import MLP
+from classifiers.models import MLP, ModelConfig
 from classifiers.report import ClassifierReport
+from classifiers.space import WeightSpace, space_of
 from classifiers.train import train_classifier, train_on_examples
 
 __all__ = [
@@ -12,11 +13,14 @@ __all__ = [
     "ClassifierConfig",
     "ClassifierReport",
     "Examples",
+    "ModelConfig",
     "TrainedClassifier",
+    "WeightSpace",
     "examples_from_dataset",
     "examples_from_signals",
     "load_classifier",
     "save_classifier",
+    "space_of",
     "train_classifier",
     "train_on_examples",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from classifiers.config import ClassifierConfig
-from classifiers.examples import Layout
-from classifiers.normalisation import TensorNormalisation
+from classifiers.reader import WeightReader, build_reader
+from classifiers.space import WeightSpace, space_of, space_of_values
 from nefbench import files
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import CheckpointError, TrainingError
+from nefbench.fields import FieldConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, TypeError,
@@ -37,14 +37,14 @@ class TrainedClassifier:
     Attributes:
         network: Normalisation and model, ``[B, P] -> [B, K]``.
         config: How it was trained.
-        layout: ``(name, shape)`` of the tensors in a row it reads.
+        space: What the rows mean that it reads.
         class_names: One per class.
         dataset_digest: Of the dataset it was trained on.
     """
 
-    network: nn.Sequential
+    network: WeightReader
     config: ClassifierConfig
-    layout: Layout
+    space: WeightSpace
     class_names: tuple[str, ...]
     dataset_digest: str
 
@@ -54,11 +54,11 @@ class TrainedClassifier:
         Raises:
             TrainingError: If rows are of another width or not finite.
         """
-        expected = sum(math.prod(shape) for _, shape in self.layout)
+        expected = self.space.num_params
         if rows.ndim != 2 or rows.shape[1] != expected:
             raise TrainingError(
                 f"this classifier reads rows of {expected} weights "
-                f"(got shape {tuple(rows.shape)}); it was trained on another field configuration"
+                f"(got shape {tuple(rows.shape)}); it was trained on {self.space.name}"
             )
         bad = int((~rows.isfinite().all(1)).sum())
         if bad:
@@ -83,7 +83,7 @@ def save_classifier(classifier: TrainedClassifier, path: Path) -> None:
     header = {
         "format_version": FORMAT_VERSION,
         "config": config_to_mapping(classifier.config),
-        "layout": [[name, list(shape)] for name, shape in classifier.layout],
+        "space": _space_to_mapping(classifier.space),
         "class_names": list(classifier.class_names),
         "dataset_digest": classifier.dataset_digest,
     }
@@ -109,6 +109,11 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
         version = int(header["format_version"])
     except _UNREADABLE as error:
         raise CheckpointError(f"{path} is not a classifier checkpoint, or damaged") from error
+    if version < FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this nefbench reads version {FORMAT_VERSION}; "
+            f"train it again"
+        )
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}, this nefbench reads up to {FORMAT_VERSION}; "
@@ -122,10 +127,36 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
 
 def _classifier_from(header: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedClassifier:
     config = config_from_mapping(ClassifierConfig, header["config"])
-    layout = tuple((name, tuple(shape)) for name, shape in header["layout"])
+    space = _space_from_mapping(header["space"])
     class_names = tuple(header["class_names"])
-    normalisation = TensorNormalisation(layout)
-    model = config.model.build(len(normalisation.mean), len(class_names))
-    network = nn.Sequential(normalisation, model)
+    network = build_reader(config.model, space, len(class_names))
     network.load_state_dict(dict(state))
-    return TrainedClassifier(network, config, layout, class_names, header["dataset_digest"])
+    return TrainedClassifier(network, config, space, class_names, header["dataset_digest"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FieldSpace:
+    field: FieldConfig
+    in_dim: int
+    out_dim: int
+    half_side: float
+
+
+def _space_to_mapping(space: WeightSpace) -> dict[str, Any]:
+    if space.field is None:
+        return {"num_values": space.num_params}
+    return config_to_mapping(
+        _FieldSpace(
+            field=space.field,
+            in_dim=space.in_dim,
+            out_dim=space.out_dim,
+            half_side=space.half_side,
+        )
+    )
+
+
+def _space_from_mapping(mapping: Mapping[str, Any]) -> WeightSpace:
+    if "num_values" in mapping:
+        return space_of_values((int(mapping["num_values"]),))
+    space = config_from_mapping(_FieldSpace, mapping)
+    return space_of(space.field, space.in_dim, space.out_dim, half_side=space.half_side)

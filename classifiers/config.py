@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from classifiers.mlp import MLP
-
-ModelConfig = MLP
-"""Every model that can be named in a configuration."""
+from classifiers.models import MLP, ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

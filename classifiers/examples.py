@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from classifiers.space import WeightSpace, space_of, space_of_values
 from nefbench.errors import TrainingError
 from nefbench.signals import SPLIT_NAMES, GridSignals
+from nefbench.signals.shapes import BOX_SIDE
 from nefbench.weights import NeuralDataset
 
 logger = logging.getLogger(__name__)
-
-Layout = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Examples:
 
     Attributes:
         name: For reports.
-        layout: ``(name, shape)`` of the tensors in a row.
+        space: What a row means.
         class_names: One per class.
         splits: ``train``, ``validation`` and ``test``.
         num_excluded: Fields left out because their fit diverged.
@@ -44,7 +44,7 @@ class Examples:
     """
 
     name: str
-    layout: Layout
+    space: WeightSpace
     class_names: tuple[str, ...]
     splits: Mapping[str, LabelledRows]
     num_excluded: int
@@ -75,8 +75,11 @@ def examples_from_dataset(dataset: NeuralDataset) -> Examples:
         splits[split] = LabelledRows(good.weights, good.labels)
     if num_excluded:
         logger.warning("%s: %d diverged field(s) left out", name, num_excluded)
+    entry = dataset.entry
+    half_side = BOX_SIDE / 2 if dataset.is_of_shapes else 1.0
+    space = space_of(entry.field, entry.in_dim, entry.out_dim, half_side=half_side)
     examples = Examples(
-        name, dataset.spec.layout, dataset.class_names, splits, num_excluded, dataset.entry.digest
+        name, space, dataset.class_names, splits, num_excluded, dataset.entry.digest
     )
     _check(examples)
     return examples
@@ -97,9 +100,9 @@ def examples_from_signals(signals: GridSignals) -> Examples:
         values = signals.values.read(positions).flatten(1)
         _require_finite(f"{signals.name}, split {split.name!r}", values)
         splits[split.name] = LabelledRows(values, signals.labels[split.start : split.stop])
-    layout = (("values", (signals.num_points, signals.num_channels)),)
+    space = space_of_values((signals.num_points, signals.num_channels))
     examples = Examples(
-        f"{signals.name} (raw values)", layout, signals.class_names, splits, 0, signals.fingerprint
+        f"{signals.name} (raw values)", space, signals.class_names, splits, 0, signals.fingerprint
     )
     _check(examples)
     return examples

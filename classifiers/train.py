@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch import Tensor, nn
+from torch import nn
 
 from classifiers.checkpoint import TrainedClassifier, checkpoint_name, save_classifier
 from classifiers.config import ClassifierConfig
 from classifiers.examples import Examples, LabelledRows, examples_from_dataset
-from classifiers.normalisation import TensorNormalisation
+from classifiers.reader import WeightReader, build_reader
 from classifiers.report import ClassifierReport, Epoch, SeedResult
 from nefbench import files
 from nefbench.config import config_to_mapping
@@ -77,7 +77,7 @@ def train_on_examples(
         results.append(result)
         if out is not None:
             trained = TrainedClassifier(
-                network.cpu(), config, examples.layout, examples.class_names, examples.digest
+                network.cpu(), config, examples.space, examples.class_names, examples.digest
             )
             save_classifier(trained, Path(out) / checkpoint_name(seed))
     report = ClassifierReport(
@@ -103,18 +103,15 @@ def _train_seed(
     config: ClassifierConfig,
     seed: int,
     on_epoch: Callable[[int, float], None],
-) -> tuple[nn.Sequential, SeedResult]:
+) -> tuple[WeightReader, SeedResult]:
     train, validation = splits["train"], splits["validation"]
     device = train.rows.device
     cuda_devices = [device] if device.type == "cuda" else []
     # Dropout has no generator argument: borrow the global one, seeded per epoch, and give it back.
     with torch.random.fork_rng(devices=cuda_devices):
         torch.manual_seed(derive_seed(seed, "classifier/init"))
-        network = _build(examples, config).to(device)
-        normalisation = network[0]
-        assert isinstance(normalisation, TensorNormalisation)
-        normalisation.measure(train.rows)
-        normalised = normalisation(train.rows)
+        network = build_reader(config.model, examples.space, len(examples.class_names)).to(device)
+        network.normalisation.measure(train.rows)
         optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
@@ -126,7 +123,7 @@ def _train_seed(
         best_epoch, best_state = 0, copy.deepcopy(network.state_dict())
         for epoch in range(1, config.num_epochs + 1):
             torch.manual_seed(derive_seed(seed, "classifier/epoch", epoch))
-            loss = _train_epoch(network, optimizer, normalised, train.labels, config)
+            loss = _train_epoch(network, optimizer, train, config)
             accuracy = _accuracy(network, validation)
             known_loss = loss if math.isfinite(loss) else None
             epochs.append(Epoch(loss=known_loss, validation_accuracy=accuracy))
@@ -146,22 +143,16 @@ def _train_seed(
     )
 
 
-def _build(examples: Examples, config: ClassifierConfig) -> nn.Sequential:
-    normalisation = TensorNormalisation(examples.layout)
-    num_inputs = len(normalisation.mean)
-    return nn.Sequential(normalisation, config.model.build(num_inputs, len(examples.class_names)))
-
-
 def _train_epoch(
-    network: nn.Sequential,
+    network: WeightReader,
     optimizer: torch.optim.Optimizer,
-    rows: Tensor,
-    labels: Tensor,
+    train: LabelledRows,
     config: ClassifierConfig,
 ) -> float:
-    """Pass once over normalised rows; returns the mean loss."""
+    """Pass once over the training rows; returns the mean loss."""
     network.train()
-    model = network[1]
+    rows, labels = train.rows, train.labels
+    noise = config.noise_std * network.normalisation.std
     total, num_seen = torch.zeros((), device=rows.device), 0
     for batch in torch.randperm(len(rows)).split(config.batch_size):
         if len(batch) == 1:
@@ -169,8 +160,8 @@ def _train_epoch(
         chosen = batch.to(rows.device)
         inputs = rows[chosen]
         if config.noise_std:
-            inputs = inputs + config.noise_std * torch.randn_like(inputs)
-        loss = F.cross_entropy(model(inputs), labels[chosen])
+            inputs = inputs + noise * torch.randn_like(inputs)
+        loss = F.cross_entropy(network(inputs), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

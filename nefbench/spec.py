@@ -1,4 +1,4 @@
-"""Names, shapes, order and exchangeable axes of the tensors in one flat weight row.
+"""Names, shapes, order, exchangeable axes and unit symmetries of the tensors in one flat row.
 
 Everything that treats weights as data reads this table: storage, normalisation, symmetries,
 graphs. A field states it once (``Field.spec``).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -49,21 +50,68 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """Where the factor of a unit symmetry enters: one axis of one tensor.
+
+    Attributes:
+        tensor: Name of the tensor.
+        axis: Axis of its view that carries the group.
+        power: The entries of unit ``k`` are multiplied by the factor of ``k`` to this power.
+        channel: Only this index of the view's first axis is multiplied; None: all of it.
+    """
+
+    tensor: str
+    axis: int
+    power: int = 1
+    channel: int | None = None
+
+
+SymmetryKind = Literal["sign", "filter-sign", "scale", "phase"]
+"""What the parameter of a unit symmetry is: a sign for ``sign`` and ``filter-sign`` (a second,
+independent sign of the units of a multiplicative filter network), a positive number for ``scale``,
+an integer number of steps for ``phase``."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSymmetry:
+    """A change of single units that leaves the function as it is.
+
+    Attributes:
+        group: The units: a group id of the axes.
+        kind: What the parameter of a unit is. The factor of ``phase`` is -1 to the number of steps.
+        slots: What the factor multiplies.
+        shifts: ``(bias tensor, amount)``: a phase step adds ``amount`` to the unit's entry.
+    """
+
+    group: str
+    kind: SymmetryKind
+    slots: tuple[Slot, ...]
+    shifts: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParamSpec:
-    """The tensors of one field in storage order.
+    """The tensors of one field in storage order, and what may be done to them.
 
     Attributes:
         tensors: In the order in which their values lie in a row, each flattened row-major.
+        symmetries: What leaves the function as it is, beside permutations of the groups.
     """
 
     tensors: tuple[TensorSpec, ...]
+    symmetries: tuple[UnitSymmetry, ...] = ()
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
+        axes = {tensor.name: tensor.axes for tensor in self.tensors}
         for tensor in self.tensors:
             for group, size in zip(tensor.axes, tensor.symmetry_shape, strict=True):
                 if group is not None and sizes.setdefault(group, size) != size:
                     raise AssertionError(f"{tensor.name}: group {group} has two sizes")
+        for symmetry in self.symmetries:
+            places = [(slot.tensor, slot.axis) for slot in symmetry.slots]
+            for name, axis in [*places, *((name, 0) for name, _ in symmetry.shifts)]:
+                assert axes[name][axis] == symmetry.group, f"{name} axis {axis} is not the group's"
 
     @property
     def num_params(self) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from nefbench.seeding import Draws
-from nefbench.spec import ParamSpec, TensorSpec
+from nefbench.spec import ParamSpec, Slot, TensorSpec, UnitSymmetry
 
 Params = Mapping[str, Tensor]
 
@@ -54,6 +55,23 @@ def linear_specs(
     return (
         TensorSpec(f"{prefix}.bias", (shape[1],), (groups[1],)),
         TensorSpec(f"{prefix}.kernel", shape, groups),
+    )
+
+
+def relu_scales(layers: Sequence[str], groups: Sequence[str]) -> tuple[UnitSymmetry, ...]:
+    """Declare the positive scale of ReLU units.
+
+    Args:
+        layers: Prefixes of consecutive linear maps, the output map last.
+        groups: Group of the units after every map but the last.
+    """
+    return tuple(
+        UnitSymmetry(
+            group,
+            "scale",
+            (Slot(f"{layer}.bias", 0), Slot(f"{layer}.kernel", -1), Slot(f"{after}.kernel", 0, -1)),
+        )
+        for group, (layer, after) in zip(groups, itertools.pairwise(layers), strict=True)
     )
 
 

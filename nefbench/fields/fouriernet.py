@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from nefbench.fields import base
 from nefbench.seeding import Draws
-from nefbench.spec import ParamSpec, TensorSpec
+from nefbench.spec import ParamSpec, Slot, TensorSpec, UnitSymmetry
 
 
 def chain_specs(num_filters: int, hidden_dim: int, out_dim: int) -> list[TensorSpec]:
@@ -29,6 +30,29 @@ def chain_specs(num_filters: int, hidden_dim: int, out_dim: int) -> list[TensorS
         "output_linear", (hidden_dim, out_dim), (f"g{num_filters - 1}", None)
     )
     return tensors
+
+
+def chain_symmetries(num_filters: int) -> Iterator[UnitSymmetry]:
+    """Declare the signs, phases and scales of the units of a multiplicative filter network.
+
+    A filter is a sine of the coordinates, so its units have the sign and phase of a SIREN. From the
+    second filter on a unit is a product: of its two factors both may be negated, and the linear one
+    may be multiplied by any number if what leaves the unit is divided by it.
+    """
+    linears = [f"linears_{i}" for i in range(num_filters - 1)]
+    for i, after in enumerate([*linears, "output_linear"]):
+        group, outgoing = f"g{i}", Slot(f"{after}.kernel", 0)
+        prefix = f"filters_{i}.linear"
+        sine = (Slot(f"{prefix}.bias", 0), Slot(f"{prefix}.kernel", 1))
+        if i == 0:
+            yield UnitSymmetry(group, "sign", (*sine, outgoing))
+        else:
+            factor = (Slot(f"{linears[i - 1]}.bias", 0), Slot(f"{linears[i - 1]}.kernel", 1))
+            inverse = Slot(outgoing.tensor, 0, -1)
+            yield UnitSymmetry(group, "sign", (*factor, outgoing))
+            yield UnitSymmetry(group, "filter-sign", (*sine, *factor))
+            yield UnitSymmetry(group, "scale", (*factor, inverse))
+        yield UnitSymmetry(group, "phase", (outgoing,), ((f"{prefix}.bias", math.pi),))
 
 
 def multiply_filters(params: base.Params, filters: list[Tensor]) -> Tensor:
@@ -75,7 +99,8 @@ class FourierNet:
             tensors += base.linear_specs(
                 f"filters_{i}.linear", (in_dim, self.hidden_dim), (None, f"g{i}")
             )
-        return ParamSpec((*tensors, *chain_specs(self.num_filters, self.hidden_dim, out_dim)))
+        tensors += chain_specs(self.num_filters, self.hidden_dim, out_dim)
+        return ParamSpec(tuple(tensors), tuple(chain_symmetries(self.num_filters)))
 
     def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
         """Draw the start; the laws are those of ``preset``."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nefbench.fields import base
-from nefbench.fields.fouriernet import chain_specs, multiply_filters
+from nefbench.fields.fouriernet import chain_specs, chain_symmetries, multiply_filters
 from nefbench.seeding import Draws
 from nefbench.spec import ParamSpec, TensorSpec
 
@@ -57,7 +57,8 @@ class GaborNet:
                 TensorSpec(f"filters_{i}.mu", (in_dim, self.hidden_dim), (None, group)),
                 *base.linear_specs(f"filters_{i}.linear", (in_dim, self.hidden_dim), (None, group)),
             )
-        return ParamSpec((*tensors, *chain_specs(self.num_filters, self.hidden_dim, out_dim)))
+        tensors += chain_specs(self.num_filters, self.hidden_dim, out_dim)
+        return ParamSpec(tuple(tensors), tuple(chain_symmetries(self.num_filters)))
 
     def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
         """Draw the start."""

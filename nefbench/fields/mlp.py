@@ -29,7 +29,10 @@ class MLP:
         base.check_at_least("num_layers", self.num_layers, 1)
 
     def spec(self, in_dim: int, out_dim: int) -> ParamSpec:
-        """Declare the tensors; hidden layer ``i`` has the exchangeable group ``h{i}``."""
+        """Declare the tensors; hidden layer ``i`` has the exchangeable group ``h{i}``.
+
+        What enters a unit may grow by any positive factor if what leaves it shrinks by the same.
+        """
         tensors: list[TensorSpec] = []
         fan_in, group_in = in_dim, None
         for i in range(self.num_layers):
@@ -39,7 +42,9 @@ class MLP:
         tensors += base.linear_specs(
             f"Dense_{self.num_layers}", (fan_in, out_dim), (group_in, None)
         )
-        return ParamSpec(tuple(tensors))
+        layers = [f"Dense_{i}" for i in range(self.num_layers + 1)]
+        groups = [f"h{i}" for i in range(self.num_layers)]
+        return ParamSpec(tuple(tensors), base.relu_scales(layers, groups))
 
     def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
         """Draw the start."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nefbench.fields import base
 from nefbench.seeding import Draws
-from nefbench.spec import ParamSpec, TensorSpec
+from nefbench.spec import ParamSpec, Slot, TensorSpec, UnitSymmetry
 
 _ENCODING = "encoding.coefficients.kernel"
 
@@ -48,7 +48,8 @@ class RFFNet:
         """Declare the tensors.
 
         The sine and the cosine of one frequency move together: the first ReLU kernel is seen as
-        ``[2, h/2, h]`` with the exchangeable group ``f`` on its middle axis.
+        ``[2, h/2, h]`` with the exchangeable group ``f`` on its middle axis. A negated frequency
+        negates its sine; ReLU units have a positive scale.
         """
         width, half = self.hidden_dim, self.hidden_dim // 2
         tensors = [
@@ -67,7 +68,13 @@ class RFFNet:
                     kernel.name, shape, (None, "f", group_out), view=(2, half, shape[1])
                 )
             tensors += (bias, kernel)
-        return ParamSpec(tuple(tensors))
+        layers = [f"layers_{i}.linear" for i in range(self.num_layers - 1)]
+        groups = [f"h{i}" for i in range(self.num_layers - 1)]
+        symmetries = base.relu_scales([*layers, "linear_final"], groups)
+        if self.learnable_coefficients:  # frozen frequencies are nobody's to negate
+            sines = Slot(f"{layers[0]}.kernel", 1, channel=0)
+            symmetries = (UnitSymmetry("f", "sign", (Slot(_ENCODING, 1), sines)), *symmetries)
+        return ParamSpec(tuple(tensors), symmetries)
 
     def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
         """Draw the start; the laws are those of ``preset``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from nefbench.fields import base
 from nefbench.seeding import Draws
-from nefbench.spec import ParamSpec, TensorSpec
+from nefbench.spec import ParamSpec, Slot, TensorSpec, UnitSymmetry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,11 @@ class Siren:
         base.check_positive("omega_0", self.omega_0)
 
     def spec(self, in_dim: int, out_dim: int) -> ParamSpec:
-        """Declare the tensors; hidden layer ``i`` has the exchangeable group ``h{i}``."""
+        """Declare the tensors; hidden layer ``i`` has the exchangeable group ``h{i}``.
+
+        Negating what enters and leaves a unit keeps the function, and so does half a period more
+        phase with negated outgoing weights.
+        """
         tensors: list[TensorSpec] = []
         fan_in, group_in = in_dim, None
         for i in range(self.num_layers - 1):
@@ -50,7 +56,7 @@ class Siren:
             )
             fan_in, group_in = self.hidden_dim, group
         tensors += base.linear_specs("output_linear", (fan_in, out_dim), (group_in, None))
-        return ParamSpec(tuple(tensors))
+        return ParamSpec(tuple(tensors), tuple(self._symmetries()))
 
     def init(self, in_dim: int, out_dim: int, draws: Draws) -> dict[str, Tensor]:
         """Draw the start; the laws are those of ``preset``."""
@@ -76,6 +82,15 @@ class Siren:
             bias = params[f"kernel_net_{i}.linear.bias"] * bias_factor
             hidden = torch.sin(hidden @ kernel + bias)
         return base.linear(params, "output_linear", hidden)
+
+    def _symmetries(self) -> Iterator[UnitSymmetry]:
+        half_period = math.pi / (1.0 if self.preset == "paper" else self.omega_0)
+        layers = [f"kernel_net_{i}.linear" for i in range(self.num_layers - 1)]
+        for i, (layer, after) in enumerate(itertools.pairwise([*layers, "output_linear"])):
+            outgoing = Slot(f"{after}.kernel", 0)
+            incoming = (Slot(f"{layer}.bias", 0), Slot(f"{layer}.kernel", 1))
+            yield UnitSymmetry(f"h{i}", "sign", (*incoming, outgoing))
+            yield UnitSymmetry(f"h{i}", "phase", (outgoing,), ((f"{layer}.bias", half_period),))
 
     def _bias_law(self, fan_in: int) -> base.Law:
         return base.torch_default(fan_in) if self.preset == "original" else base.zeros

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from classifiers import MLP, ClassifierConfig, TrainedClassifier, load_classifier, save_classifier
 from classifiers.checkpoint import FORMAT_VERSION, checkpoint_name
-from classifiers.normalisation import TensorNormalisation
+from classifiers.reader import build_reader
+from classifiers.space import space_of_values
 from nefbench.errors import CheckpointError, TrainingError
 
-LAYOUT = (("bias", (2,)), ("kernel", (1, 3)))
+SPACE = space_of_values((5,))
 
 
 @pytest.fixture
@@ -26,14 +26,13 @@ def classifier() -> TrainedClassifier:
     model = MLP(hidden_dims=(4, 4), batch_norm=True, dropout=0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        normalisation = TensorNormalisation(LAYOUT)
-        normalisation.measure(torch.randn(20, 5) * 3 + 1)
-        network = nn.Sequential(normalisation, model.build(5, 3))
+        network = build_reader(model, SPACE, 3)
+        network.normalisation.measure(torch.randn(20, 5) * 3 + 1)
         network(torch.randn(16, 5))  # moves the running statistics of batch normalisation
-        last = network[1][-1]  # type: ignore[index]
+        last = network.model[-1]  # type: ignore[index]
         last.bias.data.zero_()  # so that not all rows get the same class
     config = ClassifierConfig(model=model, patience=None, seeds=(9,))
-    return TrainedClassifier(network, config, LAYOUT, ("a", "b", "c"), "digest")
+    return TrainedClassifier(network, config, SPACE, ("a", "b", "c"), "digest")
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_a_loaded_classifier_gives_the_same_bits(
 
     assert torch.equal(loaded.logits(rows(7)), classifier.logits(rows(7)))
     assert loaded.config == classifier.config
-    assert loaded.layout == classifier.layout
+    assert loaded.space == classifier.space
     assert loaded.class_names == classifier.class_names
     assert loaded.dataset_digest == classifier.dataset_digest
 
@@ -199,11 +198,18 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, form: str) 
     assert (tmp_path / "trap").exists()
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, "2"])
+def test_an_older_format_asks_for_another_training(change: Any) -> None:
+    path = change(lambda header, _: header.update(format_version=1))
+
+    with pytest.raises(CheckpointError, match=r"format version 1, .*train it again"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, "3"])
 def test_a_newer_format_asks_for_an_upgrade(change: Any, version: Any) -> None:
     path = change(lambda header, _: header.update(format_version=version))
 
-    with pytest.raises(CheckpointError, match="format version 2, this nefbench reads up to 1"):
+    with pytest.raises(CheckpointError, match="format version 3, this nefbench reads up to 2"):
         load_classifier(path)
 
 
@@ -211,18 +217,18 @@ def test_a_newer_format_asks_for_an_upgrade(change: Any, version: Any) -> None:
     "edit",
     [
         lambda header, _: header.update(class_names=["a", "b"]),
-        lambda header, _: header.update(layout=[["bias", [2]], ["kernel", [1, 4]]]),
-        lambda header, _: header.update(layout=[["bias", [2]], ["kernel", [1, 3], "extra"]]),
-        lambda header, _: header.update(layout=5),
+        lambda header, _: header.update(space={"num_values": 6}),
+        lambda header, _: header.update(space={"num_values": "many"}),
+        lambda header, _: header.update(space=5),
         lambda header, _: header["config"]["model"].update(hidden_dims=[4, 5]),
         lambda header, _: header["config"]["model"].update(hidden_dims=[4]),
         lambda header, _: header["config"]["model"].update(kind="gnn"),
         lambda header, _: header["config"].update(batch_size=0),
         lambda header, _: header["config"].update(unknown=1),
         lambda header, _: header.pop("dataset_digest"),
-        lambda _, state: state.pop("0.mean"),
-        lambda _, state: state.update({"1.0.weight": torch.zeros(4, 6)}),
-        lambda _, state: state.update({"1.0.weight": "text"}),
+        lambda _, state: state.pop("normalisation.mean"),
+        lambda _, state: state.update({"model.0.weight": torch.zeros(4, 6)}),
+        lambda _, state: state.update({"model.0.weight": "text"}),
     ],
 )
 def test_a_header_and_a_state_that_do_not_fit_are_refused(change: Any, edit: Any) -> None:

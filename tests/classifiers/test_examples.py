@@ -48,7 +48,7 @@ def test_the_rows_and_labels_of_a_dataset_are_taken_split_by_split(fitted_digits
         assert stored.labels is not None
         assert torch.equal(part.rows, stored.weights)
         assert torch.equal(part.labels, stored.labels)
-    assert examples.layout == dataset.spec.layout
+    assert examples.space.spec == dataset.spec
     assert examples.class_names == tuple("0123456789")
     assert examples.num_excluded == 0
     assert examples.digest == dataset.entry.digest
@@ -208,7 +208,7 @@ def test_raw_values_of_signals_become_rows() -> None:
     )
     assert torch.cat([part.labels for part in examples.splits.values()]).tolist() == LABELS
     assert [len(part) for part in examples.splits.values()] == [6, 3, 3]
-    assert examples.layout == (("values", (6, 1)),)
+    assert examples.space.spec.num_params == 6
     assert examples.class_names == ("0", "1", "2")
     assert examples.digest == signals.fingerprint
     assert examples.name == "ramps (raw values)"

@@ -5,8 +5,9 @@ import torch
 
 from classifiers.normalisation import TensorNormalisation
 from nefbench.fields import Siren
+from nefbench.spec import ParamSpec, TensorSpec
 
-LAYOUT = (("bias", (2,)), ("kernel", (1, 3)))
+SPEC = ParamSpec((TensorSpec("bias", (2,), (None,)), TensorSpec("kernel", (1, 3), (None, None))))
 
 
 def rows(seed: int, count: int, width: int) -> torch.Tensor:
@@ -14,7 +15,7 @@ def rows(seed: int, count: int, width: int) -> torch.Tensor:
 
 
 def test_every_tensor_gets_its_own_mean_and_population_standard_deviation() -> None:
-    normalisation = TensorNormalisation(LAYOUT)
+    normalisation = TensorNormalisation(SPEC)
 
     normalisation.measure(torch.tensor([[1.0, 3.0, 0.0, 0.0, 6.0], [5.0, 7.0, 0.0, 0.0, 6.0]]))
 
@@ -28,7 +29,7 @@ def test_every_tensor_gets_its_own_mean_and_population_standard_deviation() -> N
 
 def test_rows_are_normalised_as_in_plain_numpy() -> None:
     train, other = rows(0, 50, 5) * 3 + 2, rows(1, 7, 5)
-    normalisation = TensorNormalisation(LAYOUT)
+    normalisation = TensorNormalisation(SPEC)
 
     normalisation.measure(train)
     result = normalisation(other)
@@ -44,7 +45,7 @@ def test_rows_are_normalised_as_in_plain_numpy() -> None:
 
 def test_a_tensor_that_never_varies_is_centred_and_stays_finite() -> None:
     train = torch.tensor([[0.5, 0.5, 1.0, 2.0, 3.0], [0.5, 0.5, 3.0, 2.0, 1.0]])
-    normalisation = TensorNormalisation(LAYOUT)
+    normalisation = TensorNormalisation(SPEC)
 
     normalisation.measure(train)
     result = normalisation(train)
@@ -59,7 +60,7 @@ def test_a_tensor_that_never_varies_is_centred_and_stays_finite() -> None:
 def test_a_small_spread_around_a_large_mean_is_measured_exactly() -> None:
     # In float32, E[x^2] - E[x]^2 of these numbers is off by more than their variance of 1/16.
     train = torch.tensor([[10_000.25], [9_999.75]]).repeat(2000, 1)
-    normalisation = TensorNormalisation((("bias", (1,)),))
+    normalisation = TensorNormalisation(ParamSpec((TensorSpec("bias", (1,), (None,)),)))
 
     normalisation.measure(train)
 
@@ -71,7 +72,7 @@ def test_normalising_commutes_with_permutations_of_neurons() -> None:
     spec = Siren(hidden_dim=4, num_layers=3).spec(2, 1)
     train = rows(0, 20, spec.num_params)
     permutations = {"h0": torch.tensor([2, 0, 3, 1]), "h1": torch.tensor([1, 0, 3, 2])}
-    normalisation = TensorNormalisation(spec.layout)
+    normalisation = TensorNormalisation(spec)
     normalisation.measure(train)
 
     permuted_first = normalisation(spec.permute(train, permutations))
@@ -81,10 +82,31 @@ def test_normalising_commutes_with_permutations_of_neurons() -> None:
 
 
 def test_the_statistics_travel_with_the_state_of_the_network() -> None:
-    measured, fresh = TensorNormalisation(LAYOUT), TensorNormalisation(LAYOUT)
+    measured, fresh = TensorNormalisation(SPEC), TensorNormalisation(SPEC)
     measured.measure(rows(0, 10, 5))
 
     fresh.load_state_dict(measured.state_dict())
 
     assert torch.equal(fresh(rows(1, 3, 5)), measured(rows(1, 3, 5)))
     assert list(measured.parameters()) == []
+
+
+def test_scaling_divides_by_the_root_mean_square_and_keeps_signs() -> None:
+    train = rows(0, 50, 5) * 3 + 2
+    normalisation = TensorNormalisation(SPEC, "scale")
+
+    normalisation.measure(train)
+
+    root_mean_square = train[:, :2].double().square().mean().sqrt()
+    torch.testing.assert_close(normalisation.std[:2], root_mean_square.float().expand(2))
+    assert torch.equal(normalisation(-train), -normalisation(train))
+
+
+def test_without_normalisation_rows_stay_as_they_are_but_their_scale_is_known() -> None:
+    train = rows(0, 50, 5) * 3
+    normalisation = TensorNormalisation(SPEC, "none")
+
+    normalisation.measure(train)
+
+    assert torch.equal(normalisation(train), train)
+    assert 2 < float(normalisation.std[0]) < 4

@@ -22,8 +22,10 @@ from classifiers import (
     train_on_examples,
 )
 from classifiers.examples import LabelledRows
+from classifiers.space import WeightSpace
 from nefbench.config import config_from_mapping
 from nefbench.errors import TrainingError
+from nefbench.spec import ParamSpec, TensorSpec
 from nefbench.weights import load_neural_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,7 +53,14 @@ def examples(
         splits[name] = LabelledRows(rows, labels)
     return Examples(
         name="toy",
-        layout=(("bias", (2,)), ("kernel", (1, width - 2))),
+        space=WeightSpace(
+            ParamSpec(
+                (
+                    TensorSpec("bias", (2,), (None,)),
+                    TensorSpec("kernel", (1, width - 2), (None, None)),
+                )
+            )
+        ),
         class_names=tuple(map(str, range(num_classes))),
         splits=splits,
         num_excluded=0,
@@ -148,7 +157,7 @@ def test_different_seeds_start_from_different_weights(tmp_path: Path) -> None:
 
     train_on_examples(examples((60, 20, 20)), still, tmp_path)
 
-    first, second = (saved_state(tmp_path, seed)["1.0.weight"] for seed in (0, 1))
+    first, second = (saved_state(tmp_path, seed)["model.0.weight"] for seed in (0, 1))
     assert (first - second).abs().min() > 1e-6
 
 
@@ -258,11 +267,20 @@ def test_normalisation_is_measured_on_the_training_split_alone(tmp_path: Path) -
     train_on_examples(toy, config(), tmp_path)
 
     state = saved_state(tmp_path)
+    means, stds = state["normalisation.mean"], state["normalisation.std"]
     exact = train.double().numpy()
-    np.testing.assert_allclose(state["0.mean"][:2].numpy(), exact[:, :2].mean(), rtol=1e-6)
-    np.testing.assert_allclose(state["0.mean"][2:].numpy(), exact[:, 2:].mean(), rtol=1e-6)
-    np.testing.assert_allclose(state["0.std"][:2].numpy(), exact[:, :2].std(), rtol=1e-6)
-    np.testing.assert_allclose(state["0.std"][2:].numpy(), exact[:, 2:].std(), rtol=1e-6)
+    np.testing.assert_allclose(
+        state["normalisation.mean"][:2].numpy(), exact[:, :2].mean(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        state["normalisation.mean"][2:].numpy(), exact[:, 2:].mean(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        state["normalisation.std"][:2].numpy(), exact[:, :2].std(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        state["normalisation.std"][2:].numpy(), exact[:, 2:].std(), rtol=1e-6
+    )
 
 
 def test_one_step_is_the_hand_computed_step_of_adamw(tmp_path: Path) -> None:
@@ -279,15 +297,19 @@ def test_one_step_is_the_hand_computed_step_of_adamw(tmp_path: Path) -> None:
     start, end = saved_state(tmp_path / "start"), saved_state(tmp_path / "end")
 
     part = toy.splits["train"]
-    x = ((part.rows - start["0.mean"]) / (start["0.std"] + 1e-6)).double().numpy()
-    kernel, bias = start["1.0.weight"].double().numpy(), start["1.0.bias"].double().numpy()
+    x = (
+        ((part.rows - start["normalisation.mean"]) / (start["normalisation.std"] + 1e-6))
+        .double()
+        .numpy()
+    )
+    kernel, bias = start["model.0.weight"].double().numpy(), start["model.0.bias"].double().numpy()
     logits = x @ kernel.T + bias
     share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     error = share - np.eye(3)[part.labels.numpy()]
     gradient = error.T @ x / 40
     # After one step of Adam both moments, bias-corrected, are the gradient and its square.
     expected = kernel * (1 - rate * decay) - rate * gradient / (np.abs(gradient) + 1e-8)
-    np.testing.assert_allclose(end["1.0.weight"].numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(end["model.0.weight"].numpy(), expected, rtol=1e-4, atol=1e-5)
     loss = -np.log(share[np.arange(40), part.labels.numpy()]).mean()
     assert report.results[0].epochs[0].loss == pytest.approx(loss, rel=1e-5)
 

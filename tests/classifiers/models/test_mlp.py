@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from classifiers import MLP
+from classifiers.batch import FieldBatch
+from classifiers.space import space_of_values
 
 
 def count(model: nn.Module) -> int:
@@ -17,7 +19,9 @@ def test_the_published_baseline_has_42762_parameters() -> None:
     baseline = MLP(hidden_dims=(32,) * 5, activation="relu", batch_norm=True, dropout=0.0)
 
     # 1185*32+32 = 37952, four times 32*32+32 = 4224, four norms of 2*32 = 256, 32*10+10 = 330
-    assert count(baseline.build(1185, 10)) == 37_952 + 4_224 + 256 + 330 == 42_762
+    assert (
+        count(baseline.build(space_of_values((1185,)), 10)) == 37_952 + 4_224 + 256 + 330 == 42_762
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,18 +35,18 @@ def test_the_published_baseline_has_42762_parameters() -> None:
     ],
 )
 def test_parameter_counts_agree_with_hand_counts(model: MLP, expected: int) -> None:
-    assert count(model.build(4, 5)) == expected
+    assert count(model.build(space_of_values((4,)), 5)) == expected
 
 
 def test_the_default_is_the_strong_setting() -> None:
     # 1185*1024+1024, 1024*512+512, 512*256+256, 256*10+10
-    assert count(MLP().build(1185, 10)) == 1_214_464 + 524_800 + 131_328 + 2_570
+    assert count(MLP().build(space_of_values((1185,)), 10)) == 1_214_464 + 524_800 + 131_328 + 2_570
 
 
 def test_batch_norm_sits_between_every_hidden_map_but_the_first_and_its_activation() -> None:
     model = MLP(hidden_dims=(4, 4, 4), activation="gelu", batch_norm=True, dropout=0.5)
 
-    layers = [type(layer) for layer in model.build(2, 3).children()]
+    layers = [type(layer) for layer in model.build(space_of_values((2,)), 3).children()]
 
     assert layers == [
         nn.Linear, nn.GELU, nn.Dropout,
@@ -55,13 +59,13 @@ def test_batch_norm_sits_between_every_hidden_map_but_the_first_and_its_activati
 def test_without_batch_norm_and_dropout_only_maps_and_activations_are_left() -> None:
     model = MLP(hidden_dims=(4, 4), activation="relu", batch_norm=False, dropout=0.0)
 
-    layers = [type(layer) for layer in model.build(2, 3).children()]
+    layers = [type(layer) for layer in model.build(space_of_values((2,)), 3).children()]
 
     assert layers == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
 
 
 def test_the_share_of_dropped_units_is_the_configured_one() -> None:
-    layers = list(MLP(hidden_dims=(4,), dropout=0.25).build(2, 3).children())
+    layers = list(MLP(hidden_dims=(4,), dropout=0.25).build(space_of_values((2,)), 3).children())
 
     assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.25]
 
@@ -76,7 +80,9 @@ def test_the_share_of_dropped_units_is_the_configured_one() -> None:
     ],
 )
 def test_logits_agree_with_a_hand_computation(activation: str, expected: list[float]) -> None:
-    model = MLP(hidden_dims=(2,), activation=activation, dropout=0.0).build(2, 2)  # type: ignore[arg-type]
+    model = MLP(hidden_dims=(2,), activation=activation, dropout=0.0).build(
+        space_of_values((2,)), 2
+    )  # type: ignore[arg-type]
     first, _, last = model.children()
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
@@ -85,7 +91,8 @@ def test_logits_agree_with_a_hand_computation(activation: str, expected: list[fl
     last.weight.data = torch.tensor([[1.0, 1.0], [2.0, 0.0]])
     last.bias.data = torch.tensor([0.0, 0.5])
 
-    logits = model(torch.tensor([[1.0, 2.0]]))
+    batch = FieldBatch(torch.full((1, 2), torch.nan), torch.tensor([[1.0, 2.0]]))
+    logits = model(batch)  # the weights as they are stored are none of its business
 
     torch.testing.assert_close(logits, torch.tensor([expected]), rtol=1e-5, atol=1e-5)
 

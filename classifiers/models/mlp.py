@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+from classifiers.batch import FieldBatch
+from classifiers.models.base import Access
+from classifiers.models.layers import ACTIVATIONS
+from classifiers.normalisation import Normalisation
+from classifiers.space import WeightSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +24,8 @@ class MLP:
     (42,762 parameters on rows of 1,185 weights).
     """
 
+    access: ClassVar[Access] = "weights"
+    normalisation: ClassVar[Normalisation] = "standardise"
     kind: Literal["mlp"] = "mlp"
     hidden_dims: tuple[int, ...] = (1024, 512, 256)
     """Width of every hidden map."""
@@ -35,16 +41,30 @@ class MLP:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
 
-    def build(self, num_inputs: int, num_classes: int) -> nn.Module:
-        """Return a fresh network ``[B, num_inputs] -> [B, num_classes]`` (logits)."""
+    def symmetries(self, space: WeightSpace) -> frozenset[str]:
+        """None: the order and the signs of neurons are part of what it reads."""
+        del space
+        return frozenset()
+
+    def build(self, space: WeightSpace, num_outputs: int) -> nn.Module:
+        """Return a fresh network ``FieldBatch -> [B, num_outputs]``; it reads anything."""
         layers: list[nn.Module] = []
-        width = num_inputs
+        width = space.num_params
         for index, dim in enumerate(self.hidden_dims):
             layers.append(nn.Linear(width, dim))
             if self.batch_norm and index > 0:
                 layers.append(nn.BatchNorm1d(dim))
-            layers.append(_ACTIVATIONS[self.activation]())
+            layers.append(ACTIVATIONS[self.activation]())
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             width = dim
-        return nn.Sequential(*layers, nn.Linear(width, num_classes))
+        return FlatNetwork(*layers, nn.Linear(width, num_outputs))
+
+
+class FlatNetwork(nn.Sequential):
+    """Layers on the normalised flat row."""
+
+    def forward(self, batch: FieldBatch) -> Tensor:
+        """Map ``B`` rows to ``[B, K]``."""
+        outputs: Tensor = super().forward(batch.normalised)
+        return outputs
