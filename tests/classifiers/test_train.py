@@ -269,18 +269,10 @@ def test_normalisation_is_measured_on_the_training_split_alone(tmp_path: Path) -
     state = saved_state(tmp_path)
     means, stds = state["normalisation.mean"], state["normalisation.std"]
     exact = train.double().numpy()
-    np.testing.assert_allclose(
-        state["normalisation.mean"][:2].numpy(), exact[:, :2].mean(), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        state["normalisation.mean"][2:].numpy(), exact[:, 2:].mean(), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        state["normalisation.std"][:2].numpy(), exact[:, :2].std(), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        state["normalisation.std"][2:].numpy(), exact[:, 2:].std(), rtol=1e-6
-    )
+    np.testing.assert_allclose(means[:2].numpy(), exact[:, :2].mean(), rtol=1e-6)
+    np.testing.assert_allclose(means[2:].numpy(), exact[:, 2:].mean(), rtol=1e-6)
+    np.testing.assert_allclose(stds[:2].numpy(), exact[:, :2].std(), rtol=1e-6)
+    np.testing.assert_allclose(stds[2:].numpy(), exact[:, 2:].std(), rtol=1e-6)
 
 
 def test_one_step_is_the_hand_computed_step_of_adamw(tmp_path: Path) -> None:
