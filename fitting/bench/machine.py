@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 import nefbench
 from fitting.bench.report import Machine
 from fitting.executors import count_cores
+from nefbench.machine import installed_version, processor_name
 
 _SINES_PER_CLOCK = 16
 """Results per clock of a multiprocessor's special function units, compute capability 5 to 9."""
@@ -20,15 +19,15 @@ _SINES_PER_CLOCK = 16
 def describe_machine(device: str) -> Machine:
     """Return processor, cores and versions."""
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         cores=count_cores(),
         lanes=_lanes(),
         device=device if device == "cpu" else torch.cuda.get_device_name(device),
         python=platform.python_version(),
         nefbench=nefbench.__version__,
         torch=torch.__version__,
-        llvmlite=_version("llvmlite"),
-        jax=_version("jax"),
+        llvmlite=installed_version("llvmlite"),
+        jax=installed_version("jax"),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
@@ -42,25 +41,9 @@ def sines_per_second(device: str) -> float | None:
     return float(properties.multi_processor_count * _SINES_PER_CLOCK * kilohertz * 1000)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
 def _lanes() -> int | None:
-    if _version("llvmlite") is None:
+    if installed_version("llvmlite") is None:
         return None
     from fitting.engines.fused import compiler
 
     return compiler.host_machine().lanes
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
