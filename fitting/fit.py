@@ -236,6 +236,7 @@ def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str)
         generator=GENERATOR,
         metrics=metric_names(signals),
         provenance=("view", "num_steps"),
+        properties=tuple(signals.properties),
     )
 
 

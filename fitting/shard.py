@@ -278,6 +278,7 @@ def _described(
             "view": torch.full((count,), shard.view),
             "num_steps": num_steps[:count],
         },
+        properties={name: numbers[chosen] for name, numbers in signals.properties.items()},
     )
 
 

@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nefbench.cli import console
 from nefbench.cli.fit import print_quality
 
+if TYPE_CHECKING:
+    from nefbench.weights import NeuralDataset
+
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder with nef.json and nefs_A-B.hdf5 files.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with nef.json and nefs_A-B.hdf5 files, or of .pth files, one per field."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the neural dataset.")],
     name: Annotated[str | None, typer.Option(help="Name of the new config.")] = None,
     splits: Annotated[
         str | None,
         typer.Option(
-            metavar="TRAIN,VALIDATION,TEST",
-            help="Fields per split, in order.",
-            show_default="all are train",
+            metavar="TRAIN,VALIDATION,TEST|FILE",
+            help="Fields per split, in order; of .pth files also a JSON file of paths.",
+            show_default="as the folder says, else all are train",
         ),
     ] = None,
+    omega_0: Annotated[
+        float | None,
+        typer.Option(help="Frequency factor of fields in .pth files.", show_default="30"),
+    ] = None,
+    quiet: console.QuietOption = False,
 ) -> None:
-    """Read fields fitted with fit-a-nef (HDF5), every bit kept."""
-    console.run(lambda: _import(source, out, name, splits))
+    """Read fields of fit-a-nef (HDF5) or SIRENs saved with PyTorch, every bit kept."""
+    console.run(lambda: _import(source, out, name, splits, omega_0, quiet))
 
 
-def _import(source: Path, out: Path, name: str | None, splits: str | None) -> None:
+def _import(
+    source: Path,
+    out: Path,
+    name: str | None,
+    splits: str | None,
+    omega_0: float | None,
+    quiet: bool,
+) -> None:
+    from nefbench.errors import ConfigError
     from nefbench.hub import write_card
     from nefbench.weights import read_manifest
     from nefbench.weights.hdf5 import import_fit_a_nef
+    from nefbench.weights.state_dicts import is_of_state_dicts
 
-    dataset = import_fit_a_nef(source, out, name=name, splits=_parse_splits(splits))
+    if not (source / "nef.json").exists() and is_of_state_dicts(source):
+        dataset = _import_state_dicts(source, out, name, splits, omega_0, quiet)
+    elif omega_0 is not None:
+        raise ConfigError("--omega-0 goes with a folder of .pth files; nef.json has its own")
+    else:
+        dataset = import_fit_a_nef(source, out, name=name, splits=_parse_splits(splits))
     write_card(out, read_manifest(out))
     entry = dataset.entry
     console.print_line(
@@ -44,6 +71,28 @@ def _import(source: Path, out: Path, name: str | None, splits: str | None) -> No
     if dataset.class_names and len(entry.splits) == 3:
         console.print_line(
             f"next     nefbench train {console.shell_text(out)} --config {dataset.name}"
+        )
+
+
+def _import_state_dicts(
+    source: Path,
+    out: Path,
+    name: str | None,
+    splits: str | None,
+    omega_0: float | None,
+    quiet: bool,
+) -> NeuralDataset:
+    from nefbench.weights.state_dicts import import_state_dicts
+
+    is_file = splits is not None and splits.endswith(".json")
+    with console.progress("fields", quiet=quiet) as report_progress:
+        return import_state_dicts(
+            source,
+            out,
+            name=name,
+            splits=Path(str(splits)) if is_file else _parse_splits(splits),
+            omega_0=30.0 if omega_0 is None else omega_0,
+            on_progress=report_progress,
         )
 
 

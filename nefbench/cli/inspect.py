@@ -144,6 +144,8 @@ def _print_entry(dataset: NeuralDataset) -> None:
         f"signals  {entry.signals.name}, {_shape_text(dataset)}, {len(entry.signals.class_names)} "
         f"classes; {entry.signals.source}; licence {entry.signals.licence}"
     )
+    if entry.properties:
+        console.print_line(f"numbers  {_properties_text(entry)}")
     console.print_line(f"fit      {_fit_text(entry)}")
     state = "complete" if entry.is_complete else "NOT FINISHED"
     console.print_line(
@@ -160,6 +162,16 @@ def _shape_text(dataset: NeuralDataset) -> str:
     shape = "x".join(map(str, (*signals.grid_shape, len(signals.mean))))
     low, high = signals.value_range
     return shape if (low, high) == (0.0, 1.0) else f"{shape} from {low:g} to {high:g}"
+
+
+def _properties_text(entry: ConfigEntry) -> str:
+    """Name the properties, with their ranges over all splits once they are known."""
+    texts = []
+    for name in entry.properties:
+        known = [s.properties[name] for s in entry.summary.values() if name in s.properties]
+        ends = [end for ends in known for end in ends]
+        texts.append(f"{name} from {min(ends):g} to {max(ends):g}" if ends else name)
+    return ", ".join(texts)
 
 
 def _fit_text(entry: ConfigEntry) -> str:

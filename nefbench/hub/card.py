@@ -62,6 +62,8 @@ rows[0]["weights"]
 def _row(name: str, entry: ConfigEntry) -> str:
     start = entry.fit.get("init", {}).get("kind", "unknown")
     signals = f"{entry.signals.name} ({entry.signals.source}; licence: {entry.signals.licence})"
+    if entry.properties:
+        signals += f"; properties: {', '.join(entry.properties)}"
     cells = [name, entry.field.kind, str(entry.spec.num_params), start, signals,
              str(entry.num_finished)]  # fmt: skip
     return "| " + " | ".join(map(_plain_text, cells)) + " |"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ def signals_from_array(
     *,
     splits: Sequence[tuple[str, int]] | None = None,
     class_names: Sequence[str] = (),
+    properties: Mapping[str, npt.ArrayLike | Tensor] | None = None,
     value_range: tuple[float, float] = UNIT_RANGE,
     name: str = "array",
     indices: Tensor | None = None,
@@ -52,6 +53,7 @@ def signals_from_array(
         labels: Class numbers ``[N]`` from 0, or None.
         splits: ``(name, size)`` in order of the array; all of it is ``train`` if left out.
         class_names: One per class; the numbers themselves if left out.
+        properties: Name to numbers ``[N]`` that belong to the signals.
         value_range: Lowest and highest value there can be; every value must lie in it. Quality is
             measured with this range mapped to [0, 1].
         name: What a reader calls it.
@@ -60,7 +62,7 @@ def signals_from_array(
         licence: Licence of the source.
 
     Raises:
-        SignalError: If shapes, values, labels or split sizes do not fit.
+        SignalError: If shapes, values, labels, properties or split sizes do not fit.
     """
     raw = _as_numpy(array)
     try:
@@ -89,6 +91,7 @@ def signals_from_array(
         std=std,
         labels=classes,
         class_names=names,
+        properties=checked_properties(properties or {}, len(raw), name),
         licence=licence,
     )
 
@@ -178,6 +181,38 @@ def checked_labels(
             f"{name}: labels must lie from 0 to {len(names) - 1} (got {lowest} to {highest})"
         )
     return whole, names
+
+
+def checked_properties(
+    properties: Mapping[str, npt.ArrayLike | Tensor], size: int, name: str
+) -> dict[str, Tensor]:
+    """Return numbers that belong to signals as float64 ``[N]`` by name.
+
+    Raises:
+        SignalError: If a name is no identifier, or its numbers are not ``size`` finite ones.
+    """
+    checked = {}
+    for key, numbers in properties.items():
+        if not key.isidentifier():
+            raise SignalError(
+                f"{name}: expected a property name of letters, digits and '_' (got {key!r})"
+            )
+        raw = _as_numpy(numbers)
+        if raw.dtype.kind not in "biuf":
+            raise SignalError(f"{name}: property {key!r} must be real numbers (got {raw.dtype})")
+        if raw.shape != (size,):
+            raise SignalError(
+                f"{name}: expected {size} numbers of property {key!r} (got shape {raw.shape})"
+            )
+        exact = torch.from_numpy(raw.astype(np.float64))
+        if bad := (~exact.isfinite()).nonzero().flatten().tolist():
+            listed = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
+            raise SignalError(
+                f"{name}: property {key!r} of {len(bad)} signal(s) is NaN or infinite "
+                f"(positions {listed}); remove or repair them"
+            )
+        checked[key] = exact
+    return checked
 
 
 def _as_numpy(array: npt.ArrayLike | Tensor) -> npt.NDArray[np.generic]:

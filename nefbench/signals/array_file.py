@@ -24,6 +24,7 @@ from nefbench.signals.array import (
     check_value_range,
     check_values,
     checked_labels,
+    checked_properties,
 )
 from nefbench.signals.base import GridSignals
 from nefbench.signals.splits import (
@@ -42,8 +43,8 @@ class ArrayFileConfig:
     """An array ``[N, grid…, c]`` of waves, images or volumes in a NumPy file.
 
     A ``.npy`` file is memory-mapped: only the signals being worked on are in memory. A ``.npz``
-    file, with an array ``signals`` and, if there are any, ``labels``, is read whole by every
-    process.
+    file, with an array ``signals`` and, if there are any, ``labels`` and ``properties``, is read
+    whole by every process.
     """
 
     kind: Literal["array-file"] = "array-file"
@@ -53,6 +54,8 @@ class ArrayFileConfig:
     """A ``.npy`` file of class numbers from 0, one per signal; goes before those in ``path``."""
     class_names: tuple[str, ...] = ()
     """Name of every class; the numbers themselves if left out."""
+    properties: tuple[str, ...] = ()
+    """Arrays of the ``.npz`` file with a number per signal, to be predicted from the weights."""
     value_range: tuple[float, float] = UNIT_RANGE
     """Lowest and highest value there can be; quality is measured with it mapped to [0, 1]."""
     name: str | None = None
@@ -78,6 +81,8 @@ class ArrayFileConfig:
         if self.max_signals is not None and self.max_signals < 1:
             raise ValueError(f"expected max_signals >= 1 (got {self.max_signals})")
         check_statistics(self.mean, self.std)
+        if len(set(self.properties)) < len(self.properties):
+            raise ValueError(f"a property is named twice ({', '.join(self.properties)})")
 
     def open(self) -> GridSignals:
         """Open the file and check every signal in it once."""
@@ -94,6 +99,7 @@ class ArrayFileConfig:
         labels, class_names = checked_labels(
             self._stored_labels(path), self.class_names, len(array), name
         )
+        properties = checked_properties(self._stored_properties(path), len(array), name)
         if array.dtype != np.uint8:
             in_order = order.sort().values
             check_values(everything.of_rows(in_order), self.value_range, name, in_order)
@@ -111,6 +117,7 @@ class ArrayFileConfig:
             std=std,
             labels=None if labels is None else labels[order],
             class_names=class_names,
+            properties={key: numbers[order] for key, numbers in properties.items()},
             config=config_to_mapping(self),
         )
 
@@ -120,6 +127,14 @@ class ArrayFileConfig:
         if _is_archive(path) and _LABELS in _members(path):
             return _open_array(path, _LABELS)
         return None
+
+    def _stored_properties(self, path: Path) -> dict[str, npt.NDArray[Any]]:
+        if self.properties and not _is_archive(path):
+            raise SignalError(
+                f"{path} holds one array; properties ({', '.join(self.properties)}) are arrays "
+                f"of a .npz file"
+            )
+        return {key: _open_array(path, key) for key in self.properties}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -85,6 +85,8 @@ class Signals:
         std: Per channel, the values are divided by it.
         labels: Class of every signal, int64 ``[N]``, or None.
         class_names: Name of every class, empty without labels.
+        properties: Numbers that belong to a signal, such as a parameter of the equation it solves:
+            name to float64 ``[N]``, finite.
         licence: Licence of the source as far as known.
         config: Configuration that opens these signals again, as plain data; None for arrays.
     """
@@ -97,6 +99,7 @@ class Signals:
     std: tuple[float, ...]
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    properties: Mapping[str, Tensor] = field(default_factory=dict)
     licence: str = "unknown"
     config: Mapping[str, Any] | None = None
 
@@ -134,12 +137,14 @@ class Signals:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the selection, its labels and some signals spread evenly over it."""
+        """SHA-256 over the selection, its labels, properties and some signals spread evenly."""
         content = hashlib.sha256()
         content.update(self._fingerprint_of_layout())
         content.update(self.indices.numpy().tobytes())
         if self.labels is not None:
             content.update(self.labels.numpy().tobytes())
+        for name, numbers in self.properties.items():
+            content.update(repr(name).encode() + numbers.contiguous().numpy().tobytes())
         count = min(self._num_fingerprinted, len(self))
         positions = np.linspace(0, len(self) - 1, count).astype(int).tolist()
         content.update(self._fingerprint_of_values(positions))

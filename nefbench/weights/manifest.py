@@ -93,12 +93,14 @@ class SplitSummary:
         quality: Per metric the median, the 5 % quantile and the worst value over fields with
             status ``ok``.
         class_counts: Rows per class, empty without labels.
+        properties: Lowest and highest number of every property over all rows.
     """
 
     num_fields: int
     status: dict[str, int]
     quality: dict[str, dict[str, float]]
     class_counts: tuple[int, ...] = ()
+    properties: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class ConfigEntry:
         provenance: Columns of whole numbers present in the parts beside ``signal_index`` and
             ``init_seed``: ``view`` (which changed copy of the signal, 0 is the signal itself) and
             ``num_steps`` (optimizer steps that the field took).
+        properties: Names of the numbers that belong to each signal, float64 columns of the parts.
         parts: Finished files.
         summary: Per split, once all parts are there.
         tensor_statistics: Mean and standard deviation of each tensor over the training split.
@@ -139,6 +142,7 @@ class ConfigEntry:
     generator: str
     metrics: tuple[str, ...] = ()
     provenance: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
     parts: tuple[PartEntry, ...] = ()
     summary: dict[str, SplitSummary] = dataclasses.field(default_factory=dict)
     tensor_statistics: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -150,6 +154,12 @@ class ConfigEntry:
             raise ValueError(
                 f"tensors are not those of {self.field.kind} with {self.in_dim} inputs and "
                 f"{self.out_dim} outputs"
+            )
+        names = set(self.properties)
+        if len(names) < len(self.properties) or not all(map(str.isidentifier, names)):
+            raise ValueError(
+                f"expected different names of letters, digits and '_' as properties "
+                f"(got {', '.join(map(repr, self.properties))})"
             )
 
     @property

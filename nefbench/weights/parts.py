@@ -39,6 +39,7 @@ class FieldRows:
         labels: Class numbers, or None.
         quality: Metric name to ``[N]``, float32.
         provenance: ``view`` and ``num_steps`` where they are known, int64 ``[N]``.
+        properties: Name to a number per field that belongs to its signal, float64 ``[N]``.
     """
 
     weights: Tensor
@@ -49,6 +50,7 @@ class FieldRows:
     labels: Tensor | None
     quality: Mapping[str, Tensor]
     provenance: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    properties: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of fields ``N``."""
@@ -71,6 +73,7 @@ class FieldRows:
             None if self.labels is None else self.labels[mask],
             {name: values[mask] for name, values in self.quality.items()},
             {name: values[mask] for name, values in self.provenance.items()},
+            {name: values[mask] for name, values in self.properties.items()},
         )
 
 
@@ -88,6 +91,7 @@ def concatenate(rows: list[FieldRows]) -> FieldRows:
         else torch.cat([r.labels for r in rows if r.labels is not None]),
         {name: torch.cat([r.quality[name] for r in rows]) for name in first.quality},
         {name: torch.cat([r.provenance[name] for r in rows]) for name in first.provenance},
+        {name: torch.cat([r.properties[name] for r in rows]) for name in first.properties},
     )
 
 
@@ -216,10 +220,24 @@ def _schema(entry: ConfigEntry) -> pa.Schema:
     ]
     if entry.signals.class_names:
         columns.append(("label", pa.int64()))
+    columns += [(name, pa.float64()) for name in property_columns(entry).values()]
     numbers = ("signal_index", "init_seed", *entry.provenance)
     columns += [(name, pa.int64()) for name in numbers]
     columns += [(name, pa.float32()) for name in (*entry.metrics, "loss")]
     return pa.schema([*columns, ("status", pa.string())])
+
+
+def property_columns(entry: ConfigEntry) -> dict[str, str]:
+    """Return the column of every property: its name, prefixed where another column has it."""
+    ours = {"weights", "label", "signal_index", "init_seed", "loss", "status"}
+    ours.update(entry.provenance, entry.metrics)
+    columns = {}
+    for name in entry.properties:
+        column = name
+        while column in ours or (column != name and column in entry.properties):
+            column = f"property_{column}"
+        columns[name] = column
+    return columns
 
 
 def _table(rows: FieldRows, entry: ConfigEntry) -> pa.Table:
@@ -232,6 +250,10 @@ def _table(rows: FieldRows, entry: ConfigEntry) -> pa.Table:
         "status": list(rows.status),
         **{name: values.numpy() for name, values in rows.quality.items()},
         **{name: values.numpy() for name, values in rows.provenance.items()},
+        **{
+            column: rows.properties[name].numpy()
+            for name, column in property_columns(entry).items()
+        },
     }
     if rows.labels is not None:
         columns["label"] = rows.labels.numpy()
@@ -256,6 +278,7 @@ def _rows_from_table(table: pa.Table, entry: ConfigEntry) -> FieldRows:
         labels=numbers("label") if entry.signals.class_names else None,
         quality={name: numbers(name) for name in entry.metrics},
         provenance={name: numbers(name) for name in entry.provenance},
+        properties={name: numbers(column) for name, column in property_columns(entry).items()},
     )
 
 
@@ -291,6 +314,8 @@ def huggingface_features(entry: ConfigEntry) -> dict[str, Any]:
         elif column.name == "label":
             features["label"] = {"names": list(entry.signals.class_names), "_type": "ClassLabel"}
         else:
-            dtype = {"float": "float32"}.get(str(column.type), str(column.type))
+            dtype = {"float": "float32", "double": "float64"}.get(
+                str(column.type), str(column.type)
+            )
             features[column.name] = {"dtype": dtype, "_type": "Value"}
     return features

@@ -104,7 +104,7 @@ def merge_tensor_moments(
 
 
 def summarise(rows: FieldRows, num_classes: int) -> SplitSummary:
-    """Summarise one split: rows per status and class; median, 5 % quantile and worst per metric.
+    """Summarise one split: status, classes, properties; median, 5 % quantile, worst per metric.
 
     The 5 % quantile is the one on the bad side. Fields not ``ok`` count in ``status`` only, and
     NaN counts nowhere: a ratio to nothing has no value. A column of NaN alone was never measured
@@ -128,6 +128,10 @@ def summarise(rows: FieldRows, num_classes: int) -> SplitSummary:
             for name, values in measured.items()
         },
         class_counts=counts,
+        properties={
+            name: (float(numbers.min()), float(numbers.max()))
+            for name, numbers in rows.properties.items()
+        },
     )
 
 

@@ -15,7 +15,16 @@ from fitting.plan import Shard
 from fitting.quality import metric_names
 from fitting.shard import fit_shard, problem_of
 from nefbench.errors import ConfigError, Interrupted, SignalError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren, evaluate
+from nefbench.fields import (
+    MLP,
+    FieldConfig,
+    FourierNet,
+    GaborNet,
+    RFFNet,
+    ShapeNet,
+    Siren,
+    evaluate,
+)
 from nefbench.seeding import Draws
 from nefbench.signals import GridSignals, ShapeSignals, Split, signals_from_array
 from nefbench.signals.base import ArrayValues, Values
@@ -90,6 +99,7 @@ RECIPES = [
     ),
     FitConfig(field=FourierNet(hidden_dim=5, num_filters=2), init=Random(), num_steps=6),
     FitConfig(field=GaborNet(hidden_dim=5, num_filters=2), init=Random(), num_steps=6),
+    FitConfig(field=ShapeNet(hidden_dim=5, num_blocks=1), init=Random(), num_steps=6),
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from nefbench.errors import MissingDependencyError
 from nefbench.fields import MLP, FieldConfig, FourierNet, RFFNet, Siren
 
 FORMAT = "fit-a-nef"
+OWN_ARRAYS = ("params", "param_config", "labels")
+"""Arrays that the format itself defines."""
 
 
 @dataclass(frozen=True, kw_only=True)

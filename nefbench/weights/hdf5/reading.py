@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from nefbench.config import config_from_mapping, differing_keys, digest
+from nefbench.config import config_from_mapping, digest
 from nefbench.errors import ConfigError, DatasetFormatError
-from nefbench.signals import SPLIT_NAMES, Split
+from nefbench.signals import Split
 from nefbench.weights.dataset import NeuralDataset
 from nefbench.weights.hdf5.layout import FORMAT, SCALINGS
-from nefbench.weights.hdf5.source import Source, check_files, open_source, read_weights
+from nefbench.weights.hdf5.source import (
+    Source,
+    check_files,
+    open_source,
+    read_properties,
+    read_weights,
+)
+from nefbench.weights.imported import MAX_UNNAMED_CLASSES, lay_splits, write_imported
 from nefbench.weights.manifest import (
     COORDINATES,
     SHAPE_COORDINATES,
@@ -25,16 +32,12 @@ from nefbench.weights.manifest import (
     SignalsEntry,
     check_config_name,
     open_or_new_manifest,
-    part_name,
-    write_manifest,
 )
-from nefbench.weights.parts import FieldRows, adopt_part, write_part
-from nefbench.weights.statistics import summarise_dataset
+from nefbench.weights.parts import FieldRows
 
 logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 2**24
-_MAX_UNNAMED_CLASSES = 2**16
 
 
 def import_fit_a_nef(
@@ -75,52 +78,13 @@ def import_fit_a_nef(
         check_config_name(name)
     manifest = open_or_new_manifest(out)
     found = open_source(source)
-    ranges = _lay_splits(found, splits)
+    ranges = lay_splits(found.folder, found.start, found.stop, splits)
     highest_label = check_files(found)
     classes = _class_names(found, highest_label, class_names)
     name = name or f"{found.field.kind}-h{found.field.hidden_dim}-imported"
     entry = _new_entry(found, name, ranges, classes)
-    stored = manifest.configs.get(name)
-    if stored is not None:
-        _require_same(stored, entry, out, name)
-        return NeuralDataset(out, name, stored)
-
-    planned = [
-        (split.name, start, min(start + part_rows, split.stop))
-        for split in ranges
-        for start in range(split.start, split.stop, part_rows)
-    ]
-    _require_no_strays(out / name, {part_name(*place) for place in planned})
-    # From here on the folder is a neural dataset: a stopped import continues when called again.
-    write_manifest(out, manifest)
-    parts = tuple(
-        adopt_part(out, name, entry, split, start, stop)
-        or write_part(out, name, entry, split, start, _read_rows(found, start, stop))
-        for split, start, stop in planned
-    )
-    entry = summarise_dataset(NeuralDataset(out, name, dataclasses.replace(entry, parts=parts)))
-    write_manifest(out, manifest.with_config(name, entry))
-    return NeuralDataset(out, name, entry)
-
-
-def _lay_splits(source: Source, splits: Sequence[tuple[str, int]] | None) -> tuple[Split, ...]:
-    total = source.stop - source.start
-    sizes = [("train", total)] if splits is None else list(splits)
-    names = [name for name, _ in sizes]
-    if len(set(names)) < len(names) or not set(names) <= set(SPLIT_NAMES):
-        raise DatasetFormatError(
-            f"expected each split once, out of {', '.join(SPLIT_NAMES)} (got {', '.join(names)})"
-        )
-    if any(size < 1 for _, size in sizes) or sum(size for _, size in sizes) != total:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes)
-        raise DatasetFormatError(
-            f"expected splits of at least one field that add up to the {total} fields in "
-            f"{source.folder} (got {listed}, together {sum(size for _, size in sizes)})"
-        )
-    stops = itertools.accumulate((size for _, size in sizes), initial=source.start)
-    return tuple(
-        Split(name, start, stop)
-        for name, (start, stop) in zip(names, itertools.pairwise(stops), strict=True)
+    return write_imported(
+        out, name, manifest, entry, partial(_read_rows, found), part_rows=part_rows
     )
 
 
@@ -135,6 +99,10 @@ def _read_rows(source: Source, start: int, stop: int) -> FieldRows:
         status=tuple("ok" if fine else "diverged" for fine in weights.isfinite().all(1).tolist()),
         labels=None if labels is None else torch.from_numpy(labels),
         quality={},
+        properties={
+            name: torch.from_numpy(numbers)
+            for name, numbers in read_properties(source, start, stop).items()
+        },
     )
 
 
@@ -148,7 +116,7 @@ def _class_names(
     scaling = SCALINGS.get(source.dataset_name or "")
     recorded = _recorded_signals(source)
     names = tuple(class_names) or (recorded.class_names if recorded else ())
-    if not names and highest_label < _MAX_UNNAMED_CLASSES:
+    if not names and highest_label < MAX_UNNAMED_CLASSES:
         count = max(highest_label + 1, scaling.num_classes if scaling else 0)
         return tuple(map(str, range(count)))
     if highest_label >= len(names):
@@ -185,6 +153,7 @@ def _new_entry(
         digest=digest({"fit": fit, "signals": signals.identity()}),
         engine=FORMAT,
         generator="unknown",
+        properties=source.properties,
     )
 
 
@@ -235,35 +204,13 @@ def _described_signals(source: Source) -> SignalsEntry:
 
 def _fingerprint(source: Source, splits: tuple[Split, ...]) -> str:
     """SHA-256 over every row and label: equal for equal fields, however files are cut."""
-    content = hashlib.sha256(repr((source.spec.layout, splits)).encode())
+    layout = (source.spec.layout, splits, *source.properties)
+    content = hashlib.sha256(repr(layout).encode())
     rows_per_block = max(1, _BLOCK_BYTES // (4 * source.spec.num_params))
     for start in range(source.start, source.stop, rows_per_block):
         stop = min(start + rows_per_block, source.stop)
-        for values in read_weights(source, start, stop):
+        properties = read_properties(source, start, stop)
+        for values in (*read_weights(source, start, stop), *properties.values()):
             if values is not None:
                 content.update(values.astype(values.dtype.newbyteorder("<"), copy=False).data)
     return content.hexdigest()
-
-
-def _require_same(stored: ConfigEntry, new: ConfigEntry, out: Path, name: str) -> None:
-    if stored.digest == new.digest:
-        return
-    differences = differing_keys(
-        {"fit": stored.fit, "signals": stored.signals.identity()},
-        {"fit": new.fit, "signals": new.signals.identity()},
-    )
-    listed = ", ".join(key.removeprefix("fit.") for key, _, _ in differences[:4])
-    raise ConfigError(
-        f"{out} already holds another config {name!r} (it differs in {listed}); "
-        f"choose another name or another folder"
-    )
-
-
-def _require_no_strays(folder: Path, planned: set[str]) -> None:
-    """Refuse files that would be published with this config without belonging to it."""
-    for path in sorted(folder.rglob("*.parquet")):
-        if path.relative_to(folder).as_posix() not in planned:
-            raise DatasetFormatError(
-                f"{path} belongs to no config (was an import with other settings stopped?); "
-                f"delete {folder} or choose another name"
-            )

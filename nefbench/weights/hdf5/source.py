@@ -18,7 +18,7 @@ from nefbench.config import config_from_mapping, nearest
 from nefbench.errors import ConfigError, DatasetFormatError
 from nefbench.fields import FieldConfig
 from nefbench.spec import ParamSpec
-from nefbench.weights.hdf5.layout import ARCHITECTURES, FORMAT, load_h5py, overlap
+from nefbench.weights.hdf5.layout import ARCHITECTURES, FORMAT, OWN_ARRAYS, load_h5py, overlap
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,21 @@ class Source:
         described = (self.cfg or {}).get("dataset")
         name = described.get("name") if isinstance(described, Mapping) else None
         return name if isinstance(name, str) and name else None
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Names of the arrays with numbers of the signals, which an export of ours records."""
+        record = (self.cfg or {}).get("nefbench")
+        names = record.get("properties", []) if isinstance(record, Mapping) else []
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and name.isidentifier() and names.count(name) == 1
+            for name in names
+        ):
+            raise DatasetFormatError(
+                f"{self.folder / 'cfg.json'}: expected different names as nefbench.properties "
+                f"(got {_shown(names)})"
+            )
+        return tuple(names)
 
 
 def open_source(folder: Path) -> Source:
@@ -242,7 +257,9 @@ def check_files(source: Source) -> int | None:
             _check_params(_array(file, "params", item.path), source, item)
             labels = _array(file, "labels", item.path) if "labels" in file else None
             highest.append(None if labels is None else _check_labels(labels, item))
-            others = sorted(str(key) for key in set(file) - {"params", "param_config", "labels"})
+            for name in source.properties:
+                _check_property(_array(file, name, item.path), name, item)
+            others = sorted(str(key) for key in set(file) - {*OWN_ARRAYS, *source.properties})
         if others:
             logger.warning("%s: not imported: %s", item.path, ", ".join(others))
     known = [label for label in highest if label is not None]
@@ -290,6 +307,28 @@ def _check_labels(labels: Any, item: SourceFile) -> int:
     if values.min() < 0:
         raise DatasetFormatError(f"{item.path}: expected labels >= 0 (got {values.min()})")
     return int(values.max())
+
+
+def _check_property(numbers: Any, name: str, item: SourceFile) -> None:
+    if numbers.shape != (item.stop - item.start,) or numbers.dtype.kind not in "iuf":
+        raise DatasetFormatError(
+            f"{item.path}: expected {name!r} to be {item.stop - item.start} real numbers "
+            f"(got shape {list(numbers.shape)}, {numbers.dtype})"
+        )
+    if not np.isfinite(numbers[()]).all():
+        raise DatasetFormatError(f"{item.path}: expected finite numbers in {name!r}")
+
+
+def read_properties(source: Source, start: int, stop: int) -> dict[str, Any]:
+    """Read numbers ``[N]`` of the signals of fields ``start`` to ``stop - 1``, float64."""
+    columns = {name: np.empty(stop - start) for name in source.properties}
+    for item in source.files if columns else ():
+        if here_there := overlap(item, start, stop):
+            here, there = here_there
+            with _opened(item.path) as file:
+                for name, column in columns.items():
+                    column[here] = file[name][there]
+    return columns
 
 
 def read_weights(source: Source, start: int, stop: int) -> tuple[Any, Any]:

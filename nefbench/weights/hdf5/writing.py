@@ -18,7 +18,7 @@ from nefbench.config import config_to_mapping
 from nefbench.errors import ConfigError, DatasetFormatError
 from nefbench.fields import FourierNet, RFFNet, Siren
 from nefbench.weights.dataset import NeuralDataset
-from nefbench.weights.hdf5.layout import ARCHITECTURES, FORMAT, load_h5py, overlap
+from nefbench.weights.hdf5.layout import ARCHITECTURES, FORMAT, OWN_ARRAYS, load_h5py, overlap
 from nefbench.weights.manifest import ConfigEntry, PartEntry
 from nefbench.weights.parts import FieldRows, read_part
 
@@ -109,6 +109,8 @@ def _cfg_description(dataset: NeuralDataset) -> dict[str, Any]:
         "signals": config_to_mapping(entry.signals),
         "splits": [config_to_mapping(split) for split in entry.splits],
     }
+    if entry.properties:
+        record["properties"] = list(entry.properties)
     return {**base, "nefbench": record}
 
 
@@ -121,6 +123,12 @@ def _parts_to_export(dataset: NeuralDataset) -> list[PartEntry]:
             raise DatasetFormatError(
                 f"{dataset.folder} ({dataset.name}): expected parts without gap or overlap "
                 f"(got {before.file_name} before {after.file_name})"
+            )
+    for name in dataset.entry.properties:
+        if name in OWN_ARRAYS:
+            raise DatasetFormatError(
+                f"{dataset.folder} ({dataset.name}): {FORMAT} has an array {name!r} of its own, "
+                f"so a property of this name cannot be exported"
             )
     if dataset.class_names:
         for name, summary in dataset.entry.summary.items():
@@ -153,6 +161,8 @@ def _write_fields(
     )
     if entry.signals.class_names:
         file.create_dataset("labels", (stop - start,), np.int64)
+    for name in entry.properties:
+        file.create_dataset(name, (stop - start,), np.float64)
     num_unmarked = 0
     for part in parts:
         if here_there := overlap(part, start, stop):
@@ -162,5 +172,7 @@ def _write_fields(
             file["params"][here] = weights.numpy()
             if rows.labels is not None:
                 file["labels"][here] = rows.labels[there].numpy()
+            for name, numbers in rows.properties.items():
+                file[name][here] = numbers[there].numpy()
             num_unmarked += int((weights.isfinite().all(1) & ~rows.is_ok[there]).sum())
     return num_unmarked

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from nefbench.fields import Siren
 from nefbench.weights import load_neural_dataset
@@ -179,3 +181,73 @@ def test_a_foreign_target_is_not_written_to(
 
     assert error.startswith("photos exists and is not a neural dataset")
     assert snapshot(tmp_path / "photos") == {"holiday.jpg": b"picture"}
+
+
+# State dicts
+
+
+@pytest.fixture
+def inrs(nefbench: Any, tmp_path: Path) -> Path:
+    """Twelve fields of three classes as DWSNets save them: 9 for training, 3 for the test."""
+    del nefbench  # it changes into tmp_path
+    torch.manual_seed(0)
+    for image in range(12):
+        split, place = ("training", image) if image < 9 else ("testing", image - 9)
+        folder = tmp_path / "mnist-inrs" / f"mnist_png_{split}_{image % 3}_{place}" / "checkpoints"
+        folder.mkdir(parents=True)
+        layers = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 1))
+        saved = {f"seq.{key}": value for key, value in layers.state_dict().items()}
+        torch.save(saved, folder / "model_final.pth")
+    return Path("mnist-inrs")
+
+
+def test_saved_sirens_can_be_inspected_and_rendered(nefbench: Any, inrs: Path) -> None:
+    outcome = nefbench("import", inrs, "--out", "d", "--splits", "6,3,3", "--omega-0", "20")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    dataset = load_neural_dataset("d")
+    assert dataset.field == Siren(hidden_dim=4, num_layers=3, omega_0=20.0)
+    labels = dataset.split("test").labels
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2]
+    lines = outcome.out.splitlines()
+    assert lines[0] == "wrote    d (siren-h4-imported): 12 fields, siren, 37 weights"
+    assert lines[-1] == "next     nefbench train d --config siren-h4-imported"
+    inspect = nefbench("inspect", "d")
+    render = nefbench("render", "d", "--out", "x.npy")
+    assert inspect.code == render.code == 0
+    assert "INRs of DWSNets in folder mnist-inrs" in inspect.out
+    assert "check    every part agrees with its checksum" in inspect.out
+    rendered = dataset.render(dataset.split("test").weights)
+    assert np.array_equal(np.load("x.npy"), rendered.numpy())
+    assert rendered.shape == (3, 28, 28, 1)
+
+
+def test_a_file_of_splits_is_named_by_its_ending(nefbench: Any, inrs: Path) -> None:
+    paths = sorted(path.relative_to(inrs).as_posix() for path in inrs.rglob("*.pth"))
+    listed = {"train": paths[5:], "val": paths[:2], "test": paths[2:5]}
+    Path("s.json").write_text(json.dumps(listed))
+
+    assert nefbench("import", inrs, "--out", "d", "--splits", "s.json", "--quiet").code == 0
+    assert [len(load_neural_dataset("d").split(name)) for name in ("train", "validation", "test")] \
+        == [7, 2, 3]  # fmt: skip
+    assert nefbench("import", inrs, "--out", "e", "--splits", "t.json").error.startswith(
+        "t.json is not readable JSON"
+    )
+
+
+def test_the_frequency_of_fit_a_nef_is_not_asked_for(nefbench: Any, source: Any) -> None:
+    error = nefbench("import", source(), "--out", "d", "--omega-0", "20").error
+
+    assert error == "--omega-0 goes with a folder of .pth files; nef.json has its own"
+    assert not Path("d").exists()
+
+
+def test_a_folder_of_pickles_is_refused_in_one_line(nefbench: Any, tmp_path: Path) -> None:
+    (tmp_path / "nfn").mkdir()
+    (tmp_path / "nfn" / "sirens.pkl").write_bytes(b"\x80\x04]q\x00.")
+
+    error = nefbench("import", "nfn", "--out", "d").error
+
+    assert error.startswith("nfn/sirens.pkl is a pickle; it is not opened because unpickling runs")
+    assert not Path("d").exists()

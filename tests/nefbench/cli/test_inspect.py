@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from nefbench.config import config_to_mapping
 from nefbench.fields import Siren
 from nefbench.metrics import nmi, set_ratio
 from nefbench.signals import signals_from_array
+from nefbench.signals.array_file import ArrayFileConfig
 from nefbench.signals.views import Views
 from nefbench.weights import load_neural_dataset, read_manifest, write_manifest
 
@@ -303,6 +305,20 @@ def test_fields_of_signals_without_classes_are_drawn_with_their_quality(
     rows = table(Path("gallery-tiny-siren-h2-shared.csv"))[1:]
     assert len(rows) == 3
     assert all(len(row) == 2 and row[1].endswith(" dB") for row in rows)
+
+
+def test_properties_are_shown_with_their_range_over_all_splits(
+    nefbench: Any, tmp_path: Path
+) -> None:
+    array = np.random.default_rng(0).random((8, 4, 4, 1))
+    np.savez(tmp_path / "x.npz", signals=array, mass=np.arange(8) - 0.5, nu=np.full(8, 1e-3))
+    signals = ArrayFileConfig(path="x.npz", properties=("mass", "nu"), test_size=2).open()
+    field = Siren(hidden_dim=2, num_layers=2)
+    fit_dataset(signals, FitConfig(field=field, num_steps=1), "d")
+
+    outcome = nefbench("inspect", "d")
+
+    assert "numbers  mass from -0.5 to 6.5, nu from 0.001 to 0.001" in outcome.out.splitlines()
 
 
 def test_an_empty_neural_dataset_is_described_as_such(nefbench: Any, tmp_path: Path) -> None:

@@ -186,6 +186,15 @@ def test_the_table_says_what_each_config_holds() -> None:
     ]
 
 
+def test_the_table_lists_the_properties_of_the_signals() -> None:
+    entry = dataclasses.replace(make_entry(), properties=("viscosity", "mass"))
+
+    text = render_card(Manifest(configs={"a": listed(entry)}))
+    row = table_of(text)[-1]
+
+    assert row[4] == "toy (drawn; licence: CC BY 4.0); properties: viscosity, mass"
+
+
 @pytest.mark.parametrize(
     "source",
     ["a|b", "a\\|b", "a\\", "line\nbreak", "line\r\n| x | y |", "`code", "<!-- gone", "a &lt; b"],

@@ -262,3 +262,47 @@ def test_indices_are_kept_and_must_be_one_per_signal() -> None:
     assert complaint(IMAGES, indices=indices[:4], name="x") == (
         "x: expected 6 indices (got shape (4,))"
     )
+
+
+# Properties
+
+
+def test_properties_are_float64_and_part_of_the_fingerprint() -> None:
+    mass = [0.1 + 0.2, 1, 2, 3, 4, 5]
+
+    signals = signals_from_array(IMAGES, properties={"mass": mass, "count": np.arange(6)})
+
+    assert list(signals.properties) == ["mass", "count"]
+    assert {numbers.dtype for numbers in signals.properties.values()} == {torch.float64}
+    assert signals.properties["mass"].tolist() == mass
+    others = [
+        signals_from_array(IMAGES),
+        signals_from_array(IMAGES, properties={"mass": mass}),
+        signals_from_array(IMAGES, properties={"weight": mass, "count": np.arange(6)}),
+        signals_from_array(IMAGES, properties={"mass": mass[::-1], "count": np.arange(6)}),
+    ]
+    assert len({signals.fingerprint, *(other.fingerprint for other in others)}) == 5
+    assert signals_from_array(IMAGES).properties == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "reason"),
+    [
+        ("mass", np.arange(5), "expected 6 numbers of property 'mass' (got shape (5,))"),
+        ("mass", np.ones((6, 1)), "expected 6 numbers of property 'mass' (got shape (6, 1))"),
+        ("mass", ["a"] * 6, "property 'mass' must be real numbers (got <U1)"),
+        ("mass", np.ones(6, complex), "property 'mass' must be real numbers (got complex128)"),
+        ("a b", np.ones(6), "expected a property name of letters, digits and '_' (got 'a b')"),
+        ("", np.ones(6), "expected a property name of letters, digits and '_' (got '')"),
+        (
+            "mass",
+            [0, math.nan, 2, math.inf, 4, 5],
+            "property 'mass' of 2 signal(s) is NaN or infinite (positions 1, 3); "
+            "remove or repair them",
+        ),
+    ],
+)
+def test_properties_that_are_not_a_finite_number_per_signal_are_refused(
+    name: str, numbers: Any, reason: str
+) -> None:
+    assert complaint(IMAGES, properties={name: numbers}) == f"array: {reason}"

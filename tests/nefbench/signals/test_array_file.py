@@ -192,6 +192,40 @@ def test_an_archive_without_labels_has_none(tmp_path: Path) -> None:
     assert ArrayFileConfig(path=str(tmp_path / "x.npz")).open().labels is None
 
 
+def test_an_archive_brings_the_properties_that_are_named(tmp_path: Path) -> None:
+    viscosity, mass = np.linspace(0.1, 2, 20), np.arange(20)
+    np.savez(tmp_path / "x.npz", signals=IMAGES, viscosity=viscosity, mass=mass, other=mass)
+
+    config = ArrayFileConfig(path=str(tmp_path / "x.npz"), properties=("viscosity", "mass"))
+    signals = config.open()
+
+    order = signals.indices.numpy()
+    assert list(signals.properties) == ["viscosity", "mass"]
+    assert signals.properties["viscosity"].tolist() == viscosity[order].tolist()
+    assert signals.properties["mass"].dtype == torch.float64
+    assert signals.config is not None
+    again = config_from_mapping(ArrayFileConfig, signals.config).open()
+    assert again.fingerprint == signals.fingerprint
+    assert ArrayFileConfig(path=str(tmp_path / "x.npz")).open().fingerprint != again.fingerprint
+
+
+def test_properties_that_are_not_there_or_not_finite_are_named(tmp_path: Path, images: str) -> None:
+    path = str(tmp_path / "x.npz")
+    np.savez(path, signals=IMAGES, mass=np.where(np.arange(20) == 7, np.nan, 1.0))
+
+    assert complaint(path=path, properties=("mas",)) == (
+        f"{path} has no array 'mas' (it has signals, mass)"
+    )
+    assert complaint(path=path, properties=("mass",)) == (
+        "x: property 'mass' of 1 signal(s) is NaN or infinite (positions 7); remove or repair them"
+    )
+    assert complaint(path=images, properties=("mass",)) == (
+        f"{images} holds one array; properties (mass) are arrays of a .npz file"
+    )
+    with pytest.raises(ValueError, match="a property is named twice"):
+        ArrayFileConfig(path=path, properties=("mass", "mass"))
+
+
 def test_values_outside_0_to_1_need_a_value_range(tmp_path: Path) -> None:
     path = save(tmp_path / "x.npy", IMAGES * 6 - 3)
 

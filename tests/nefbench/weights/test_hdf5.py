@@ -184,6 +184,7 @@ def make_dataset(
     weights: torch.Tensor | None = None,
     labels: torch.Tensor | None = None,
     status: Sequence[str] | None = None,
+    properties: Sequence[str] = (),
 ) -> tuple[NeuralDataset, torch.Tensor]:
     """Make a small neural dataset as a fit would; returns it with its rows by index."""
     field = field or Siren(hidden_dim=4, num_layers=3, omega_0=3.0)
@@ -192,6 +193,7 @@ def make_dataset(
     weights = torch.from_numpy(random_rows(total, spec.num_params)) if weights is None else weights
     labels = torch.arange(total) % 3 if labels is None else labels
     status = status or ["ok"] * total
+    numbers = torch.arange(total, dtype=torch.float64) / 3.0**20
     splits, start = [], 0
     for split_name, count in sizes:
         splits.append(Split(split_name, start, start + count))
@@ -203,7 +205,7 @@ def make_dataset(
             name="stripes", source="a test", fingerprint="00", licence="CC0", grid_shape=(4, 6),
             mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), class_names=("a", "b", "c"),
         ),
-        digest=digest(fit), engine="by hand", generator="none",
+        digest=digest(fit), engine="by hand", generator="none", properties=tuple(properties),
     )  # fmt: skip
     parts = []
     for split in splits:
@@ -214,12 +216,61 @@ def make_dataset(
                 weights=weights[here], signal_index=torch.arange(low, here.stop),
                 init_seed=torch.zeros(count, dtype=torch.int64), loss=torch.full((count,), 0.5),
                 status=tuple(status[here]), labels=labels[here], quality={},
+                properties=dict.fromkeys(properties, numbers[here]),
             )  # fmt: skip
             parts.append(write_part(folder, "made", entry, split.name, low, rows))
     entry = dataclasses.replace(entry, parts=tuple(parts))
     entry = summarise_dataset(NeuralDataset(folder, "made", entry))
     write_manifest(folder, Manifest(configs={"made": entry}))
     return NeuralDataset(folder, "made", entry), weights
+
+
+# Properties
+
+
+def test_properties_go_out_and_come_back_to_the_last_digit(tmp_path: Path) -> None:
+    dataset, _ = make_dataset(tmp_path / "made", properties=("mass", "loss"))
+
+    export_fit_a_nef(dataset, tmp_path / "SIREN", rows_per_file=4)
+    back = import_fit_a_nef(
+        tmp_path / "SIREN", tmp_path / "back", splits=[("train", 5), ("test", 5)], part_rows=3
+    )
+
+    with h5py.File(tmp_path / "SIREN" / "nefs_4-8.hdf5") as file:
+        assert file["mass"][()].tolist() == [index / 3.0**20 for index in range(4, 8)]
+    assert back.entry.properties == ("mass", "loss")
+    assert back.split("test").properties["loss"].tolist() == [i / 3.0**20 for i in range(5, 10)]
+    assert back.entry.summary["train"].properties["mass"] == (0.0, 4 / 3.0**20)
+
+
+def test_a_property_called_like_an_array_of_the_format_is_not_exported(tmp_path: Path) -> None:
+    dataset, _ = make_dataset(tmp_path / "made", properties=("labels",))
+
+    with pytest.raises(DatasetFormatError, match="has an array 'labels' of its own"):
+        export_fit_a_nef(dataset, tmp_path / "SIREN")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: file.pop("mass"), "has no readable array 'mass'"),
+        (lambda file: file["mass"].write_direct(np.full(10, np.nan)), "expected finite numbers in"),
+        (
+            lambda file: (file.pop("mass"), file.create_dataset("mass", data=np.ones(9))),
+            "expected 'mass' to be 10 real numbers",
+        ),
+    ],
+)
+def test_recorded_properties_that_cannot_be_read_are_refused(
+    tmp_path: Path, change: Callable[[Any], Any], reason: str
+) -> None:
+    dataset, _ = make_dataset(tmp_path / "made", properties=("mass",))
+    (path,) = export_fit_a_nef(dataset, tmp_path / "SIREN")
+    with h5py.File(path, "a") as file:
+        change(file)
+
+    with pytest.raises(DatasetFormatError, match=reason):
+        import_fit_a_nef(tmp_path / "SIREN", tmp_path / "back")
 
 
 # Importing rows

@@ -144,6 +144,30 @@ def test_the_file_is_plain_json_that_says_how_to_rebuild_a_field(folder: Path) -
     assert entry["signals"]["mean"] == [0.30000000000000004]
 
 
+def test_a_manifest_from_before_there_were_properties_is_read(folder: Path) -> None:
+    content = stored(folder)
+    for entry in content["configs"].values():
+        del entry["properties"]
+        for summary in entry["summary"].values():
+            del summary["properties"]
+    before = read_manifest(folder)
+    (folder / "nefbench.json").write_text(json.dumps(content))
+
+    assert read_manifest(folder) == before
+    assert read_manifest(folder).configs["siren-h4-shared"].properties == ()
+
+
+def test_properties_and_their_ranges_are_part_of_the_record(tmp_path: Path) -> None:
+    entry = make_entry()
+    ranges = {"mass": (0.1 + 0.2, 2.0)}
+    summary = {"train": dataclasses.replace(entry.summary["train"], properties=ranges)}
+    entry = dataclasses.replace(entry, properties=("mass",), summary=summary)
+
+    write_manifest(tmp_path, Manifest(configs={"a": entry}))
+
+    assert read_manifest(tmp_path).configs["a"] == entry
+
+
 def test_an_empty_manifest_round_trips(tmp_path: Path) -> None:
     write_manifest(tmp_path, Manifest())
 
@@ -358,6 +382,8 @@ def edit(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (edit("summary", {"a\nb": 1}), "summary.a b: expected a table"),
         (edit("signals.mean", ["x"]), "valid number"),
         (edit("digest", None), "valid string"),
+        (edit("properties", ["mass", "mass"]), "expected different names"),
+        (edit("properties", ["two words"]), "expected different names"),
     ],
 )  # fmt: skip
 def test_an_impossible_entry_is_refused_by_its_key(

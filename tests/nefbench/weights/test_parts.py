@@ -25,6 +25,7 @@ from nefbench.weights.parts import (
     adopt_part,
     concatenate,
     huggingface_features,
+    property_columns,
     read_part,
     write_part,
 )
@@ -38,6 +39,7 @@ def make_entry(
     field: FieldConfig = SMALL,
     class_names: tuple[str, ...] = ("cat", "dog"),
     metrics: tuple[str, ...] = ("psnr_db", "ssim"),
+    properties: tuple[str, ...] = (),
 ) -> ConfigEntry:
     return ConfigEntry(
         field=field,
@@ -61,6 +63,7 @@ def make_entry(
         generator="philox4x32-10",
         metrics=metrics,
         provenance=("view", "num_steps"),
+        properties=properties,
     )
 
 
@@ -75,6 +78,10 @@ def make_rows(entry: ConfigEntry, count: int, *, first_index: int = 0) -> FieldR
         labels=torch.arange(count) % 2 if entry.signals.class_names else None,
         quality={name: torch.rand(count, generator=draw) for name in entry.metrics},
         provenance={name: torch.randint(99, (count,), generator=draw) for name in entry.provenance},
+        properties={
+            name: torch.rand(count, generator=draw, dtype=torch.float64)
+            for name in entry.properties
+        },
     )
 
 
@@ -96,6 +103,10 @@ def assert_same_rows(first: FieldRows, second: FieldRows) -> None:
     assert list(first.provenance) == list(second.provenance)
     for name, numbers in first.provenance.items():
         assert torch.equal(numbers, second.provenance[name])
+    assert list(first.properties) == list(second.properties)
+    for name, numbers in first.properties.items():
+        assert numbers.dtype == second.properties[name].dtype == torch.float64
+        assert torch.equal(numbers, second.properties[name])
     assert list(first.quality) == list(second.quality)
     for name in first.quality:
         assert same_bits(first.quality[name], second.quality[name])
@@ -188,6 +199,38 @@ def test_a_part_without_labels_has_no_label_column(tmp_path: Path) -> None:
 
     assert "label" not in pq.read_schema(path_of(tmp_path, part)).names
     assert "label" not in huggingface_features(entry)
+    assert_same_rows(read_part(tmp_path, NAME, entry, part), rows)
+
+
+def test_properties_are_columns_of_float64_that_keep_every_digit(tmp_path: Path) -> None:
+    entry = make_entry(properties=("viscosity", "Re"))
+    rows = make_rows(entry, 3)
+    rows.properties["viscosity"][0] = 0.1 + 0.2  # not 0.3, and not a float32
+
+    part = write_part(tmp_path, NAME, entry, "train", 0, rows)
+
+    schema = pq.read_schema(path_of(tmp_path, part))
+    assert schema.names[:4] == ["weights", "label", "viscosity", "Re"]
+    assert schema.field("viscosity").type == pa.float64()
+    assert pq.read_table(path_of(tmp_path, part))["viscosity"][0].as_py() == 0.1 + 0.2
+    assert_same_rows(read_part(tmp_path, NAME, entry, part), rows)
+    assert adopt_part(tmp_path, NAME, entry, "train", 0, 3) == part
+    other = dataclasses.replace(entry, properties=("viscosity",))
+    assert adopt_part(tmp_path, NAME, other, "train", 0, 3) is None
+
+
+def test_a_property_called_like_another_column_is_prefixed_in_the_file(tmp_path: Path) -> None:
+    names = ("loss", "property_loss", "view", "psnr_db", "label", "mass")
+    entry = make_entry(properties=names)
+    rows = make_rows(entry, 2)
+
+    part = write_part(tmp_path, NAME, entry, "train", 0, rows)
+
+    assert property_columns(entry) == {
+        "loss": "property_property_loss", "property_loss": "property_loss",
+        "view": "property_view", "psnr_db": "property_psnr_db", "label": "property_label",
+        "mass": "mass",
+    }  # fmt: skip
     assert_same_rows(read_part(tmp_path, NAME, entry, part), rows)
 
 
@@ -287,12 +330,13 @@ def test_the_features_are_those_that_datasets_itself_would_write(
 ) -> None:
     from datasets import ClassLabel, Features, List, Value
 
-    entry = make_entry(class_names=class_names)
+    entry = make_entry(class_names=class_names, properties=("mass",))
     label = {"label": ClassLabel(names=list(class_names))} if class_names else {}
     features = Features(
         {
             "weights": List(Value("float32"), length=17),
             **label,
+            "mass": Value("float64"),
             "signal_index": Value("int64"),
             "init_seed": Value("int64"),
             "view": Value("int64"),
@@ -554,7 +598,7 @@ def test_a_part_of_which_any_byte_differs_is_not_adopted(tmp_path: Path) -> None
 
 
 def test_concatenated_rows_keep_their_order_in_every_column() -> None:
-    entry = make_entry()
+    entry = make_entry(properties=("mass",))
     first, second = make_rows(entry, 2), make_rows(entry, 3, first_index=2)
 
     joined = concatenate([first, second])
@@ -569,10 +613,11 @@ def test_concatenated_rows_keep_their_order_in_every_column() -> None:
     assert torch.equal(joined.init_seed, torch.full((5,), 7))
     assert torch.equal(joined.quality["ssim"][2:], second.quality["ssim"])
     assert list(joined.quality) == ["psnr_db", "ssim"]
+    assert torch.equal(joined.properties["mass"][2:], second.properties["mass"])
 
 
 def test_selecting_keeps_the_chosen_rows_in_every_column() -> None:
-    rows = make_rows(make_entry(), 4)
+    rows = make_rows(make_entry(properties=("mass",)), 4)
 
     chosen = rows.select(rows.is_ok)
 
@@ -587,6 +632,7 @@ def test_selecting_keeps_the_chosen_rows_in_every_column() -> None:
     assert chosen.init_seed.tolist() == [7, 7, 7]
     for name in ("view", "num_steps"):
         assert torch.equal(chosen.provenance[name], rows.provenance[name][[0, 1, 3]])
+    assert torch.equal(chosen.properties["mass"], rows.properties["mass"][[0, 1, 3]])
 
 
 def test_rows_without_labels_stay_without_labels() -> None:

@@ -169,6 +169,16 @@ def test_signals_without_labels_have_no_class_counts() -> None:
     assert summarise(make_rows([1.0]), 0).class_counts == ()
 
 
+def test_the_range_of_a_property_is_over_all_rows_whatever_their_status() -> None:
+    rows = make_rows([1.0, 2.0, 3.0], status=["ok", "ok", "diverged"])
+    mass = torch.tensor([0.5, -1.0, 8.0], dtype=torch.float64)
+
+    summary = summarise(dataclasses.replace(rows, properties={"mass": mass}), 0)
+
+    assert summary.properties == {"mass": (-1.0, 8.0)}
+    assert summarise(rows, 0).properties == {}
+
+
 def test_every_measure_of_a_fit_has_a_direction() -> None:
     image = signals_from_array(np.linspace(0, 1, 20).reshape(1, 5, 4, 1))
     volume = signals_from_array(np.linspace(0, 1, 24).reshape(1, 2, 3, 4, 1))
