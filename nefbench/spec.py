@@ -81,12 +81,19 @@ class UnitSymmetry:
         kind: What the parameter of a unit is. The factor of ``phase`` is -1 to the number of steps.
         slots: What the factor multiplies.
         shifts: ``(bias tensor, amount)``: a phase step adds ``amount`` to the unit's entry.
+        name: Tells symmetries of one group apart; the kind, unless a group has several of a kind.
     """
 
     group: str
     kind: SymmetryKind
     slots: tuple[Slot, ...]
     shifts: tuple[tuple[str, float], ...] = ()
+    name: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Group and name, by which its parameters are found."""
+        return self.group, self.name or self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ class ParamSpec:
             for group, size in zip(tensor.axes, tensor.symmetry_shape, strict=True):
                 if group is not None and sizes.setdefault(group, size) != size:
                     raise AssertionError(f"{tensor.name}: group {group} has two sizes")
+        keys = [symmetry.key for symmetry in self.symmetries]
+        assert len(set(keys)) == len(keys), "symmetries of one group and kind need names"
         for symmetry in self.symmetries:
             places = [(slot.tensor, slot.axis) for slot in symmetry.slots]
             for name, axis in [*places, *((name, 0) for name, _ in symmetry.shifts)]:

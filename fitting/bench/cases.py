@@ -13,7 +13,7 @@ from fitting.bench.contenders import REFERENCE, names
 from fitting.config import FitConfig
 from fitting.engines import Block, FitProblem
 from fitting.optimizers import Adam
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import Draws
 from nefbench.signals import DigitsConfig, GridSignals, grid_coords
 from nefbench.spec import ParamSpec
@@ -42,7 +42,12 @@ class Case:
     def name(self) -> str:
         """Family, layers x width, grid: ``siren 3x32 28x28``."""
         field = self.field
-        depth = field.num_filters if isinstance(field, FourierNet | GaborNet) else field.num_layers
+        if isinstance(field, ShapeNet):
+            depth = field.num_blocks
+        elif isinstance(field, FourierNet | GaborNet):
+            depth = field.num_filters
+        else:
+            depth = field.num_layers
         return f"{field.kind} {depth}x{field.hidden_dim} {self.side}x{self.side}"
 
     @property

@@ -6,9 +6,10 @@ from nefbench.fields.fouriernet import FourierNet
 from nefbench.fields.gabornet import GaborNet
 from nefbench.fields.mlp import MLP
 from nefbench.fields.rffnet import RFFNet
+from nefbench.fields.shapenet import ShapeNet
 from nefbench.fields.siren import Siren
 
-FieldConfig = Siren | FourierNet | GaborNet | RFFNet | MLP
+FieldConfig = Siren | FourierNet | GaborNet | RFFNet | MLP | ShapeNet
 """Every architecture that can be named in a configuration."""
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FourierNet",
     "GaborNet",
     "RFFNet",
+    "ShapeNet",
     "Siren",
     "derivative",
     "evaluate",

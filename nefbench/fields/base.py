@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from nefbench.seeding import Draws
 from nefbench.spec import ParamSpec, Slot, TensorSpec, UnitSymmetry
 
 Params = Mapping[str, Tensor]
+
+Stages = Iterator[tuple[str, Tensor]]
+"""What a field computes, in order: ``(group id, values of its units)``, the outputs last. A group
+comes once for every value that its units take."""
+
+OUTPUTS = "outputs"
+"""Name of the last stage."""
 
 
 class Field(Protocol):
@@ -41,6 +49,32 @@ class Field(Protocol):
 
         ``params`` are unbatched; use ``torch.func.vmap`` for many fields.
         """
+
+    def trace(self, params: Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return the values of all units, post activation.
+
+        Returns:
+            ``group id -> [..., n]`` for every group of the spec, ``[..., n, m]`` where a unit takes
+            ``m`` values, and under ``outputs`` what ``apply`` returns.
+        """
+
+
+def outputs_of(stages: Stages) -> Tensor:
+    """Return the values of the last stage; those before it are not kept."""
+    for _, values in stages:  # noqa: B007 - the last ones stay
+        pass
+    return values
+
+
+def trace_of(stages: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Keep the values of all stages; see ``Field.trace``."""
+    traced: dict[str, list[Tensor]] = {}
+    for name, values in stages:
+        traced.setdefault(name, []).append(values)
+    return {
+        name: values[0] if len(values) == 1 else torch.stack(values, dim=-1)
+        for name, values in traced.items()
+    }
 
 
 def linear(params: Params, prefix: str, hidden: Tensor) -> Tensor:

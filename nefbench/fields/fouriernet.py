@@ -55,12 +55,14 @@ def chain_symmetries(num_filters: int) -> Iterator[UnitSymmetry]:
         yield UnitSymmetry(group, "phase", (outgoing,), ((f"{prefix}.bias", math.pi),))
 
 
-def multiply_filters(params: base.Params, filters: list[Tensor]) -> Tensor:
+def multiply_filters(params: base.Params, filters: list[Tensor]) -> base.Stages:
     """Run ``z_i = g_i * (z_{i-1} A_{i-1} + a_{i-1})`` over all filters, then the output map."""
     hidden = filters[0]
+    yield "g0", hidden
     for i, response in enumerate(filters[1:]):
         hidden = response * base.linear(params, f"linears_{i}", hidden)
-    return base.linear(params, "output_linear", hidden)
+        yield f"g{i + 1}", hidden
+    yield base.OUTPUTS, base.linear(params, "output_linear", hidden)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,11 +113,18 @@ class FourierNet:
 
     def apply(self, params: base.Params, coords: Tensor) -> Tensor:
         """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``."""
+        return base.outputs_of(self._stages(params, coords))
+
+    def trace(self, params: base.Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return the products of all filters so far; see ``Field.trace``."""
+        return base.trace_of(self._stages(params, coords))
+
+    def _stages(self, params: base.Params, coords: Tensor) -> base.Stages:
         filters = [
             torch.sin(base.linear(params, f"filters_{i}.linear", coords))
             for i in range(self.num_filters)
         ]
-        return multiply_filters(params, filters)
+        yield from multiply_filters(params, filters)
 
     def _law(self, name: str, in_dim: int) -> base.Law:
         is_bias = name.endswith("bias")

@@ -82,9 +82,15 @@ class GaborNet:
 
     def apply(self, params: base.Params, coords: Tensor) -> Tensor:
         """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``."""
-        return multiply_filters(
-            params, [self._filter(params, f"filters_{i}", coords) for i in range(self.num_filters)]
-        )
+        return base.outputs_of(self._stages(params, coords))
+
+    def trace(self, params: base.Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return the products of all filters so far; see ``Field.trace``."""
+        return base.trace_of(self._stages(params, coords))
+
+    def _stages(self, params: base.Params, coords: Tensor) -> base.Stages:
+        filters = [self._filter(params, f"filters_{i}", coords) for i in range(self.num_filters)]
+        yield from multiply_filters(params, filters)
 
     def _filter(self, params: base.Params, prefix: str, coords: Tensor) -> Tensor:
         mu = params[f"{prefix}.mu"]

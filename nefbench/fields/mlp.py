@@ -57,7 +57,15 @@ class MLP:
 
     def apply(self, params: base.Params, coords: Tensor) -> Tensor:
         """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``."""
+        return base.outputs_of(self._stages(params, coords))
+
+    def trace(self, params: base.Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return all units after their ReLU; see ``Field.trace``."""
+        return base.trace_of(self._stages(params, coords))
+
+    def _stages(self, params: base.Params, coords: Tensor) -> base.Stages:
         hidden = coords
         for i in range(self.num_layers):
             hidden = torch.relu(base.linear(params, f"Dense_{i}", hidden))
-        return base.linear(params, f"Dense_{self.num_layers}", hidden)
+            yield f"h{i}", hidden
+        yield base.OUTPUTS, base.linear(params, f"Dense_{self.num_layers}", hidden)

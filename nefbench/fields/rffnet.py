@@ -85,12 +85,23 @@ class RFFNet:
 
     def apply(self, params: base.Params, coords: Tensor) -> Tensor:
         """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``."""
+        return base.outputs_of(self._stages(params, coords))
+
+    def trace(self, params: base.Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return all units, a frequency as sine and cosine."""
+        return base.trace_of(self._stages(params, coords))
+
+    def _stages(self, params: base.Params, coords: Tensor) -> base.Stages:
         factor = self.std if self.preset == "paper" else 2 * math.pi * self.std
         angle = coords @ (params[_ENCODING] * factor)
-        hidden = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
+        sine, cosine = torch.sin(angle), torch.cos(angle)
+        yield "f", sine
+        yield "f", cosine
+        hidden = torch.cat([sine, cosine], dim=-1)
         for i in range(self.num_layers - 1):
             hidden = torch.relu(base.linear(params, f"layers_{i}.linear", hidden))
-        return base.linear(params, "linear_final", hidden)
+            yield f"h{i}", hidden
+        yield base.OUTPUTS, base.linear(params, "linear_final", hidden)
 
     def _law(self, tensor: TensorSpec) -> base.Law:
         if tensor.name == _ENCODING:

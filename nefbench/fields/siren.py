@@ -74,6 +74,13 @@ class Siren:
 
     def apply(self, params: base.Params, coords: Tensor) -> Tensor:
         """Evaluate one field: coords ``[..., d]`` to values ``[..., c]``."""
+        return base.outputs_of(self._stages(params, coords))
+
+    def trace(self, params: base.Params, coords: Tensor) -> dict[str, Tensor]:
+        """Evaluate one field and return the sines of all units; see ``Field.trace``."""
+        return base.trace_of(self._stages(params, coords))
+
+    def _stages(self, params: base.Params, coords: Tensor) -> base.Stages:
         # The factor goes into the kernel: scaling h x h numbers is cheaper than scaling Q x h.
         bias_factor = 1.0 if self.preset == "paper" else self.omega_0
         hidden = coords
@@ -81,7 +88,8 @@ class Siren:
             kernel = params[f"kernel_net_{i}.linear.kernel"] * self.omega_0
             bias = params[f"kernel_net_{i}.linear.bias"] * bias_factor
             hidden = torch.sin(hidden @ kernel + bias)
-        return base.linear(params, "output_linear", hidden)
+            yield f"h{i}", hidden
+        yield base.OUTPUTS, base.linear(params, "output_linear", hidden)
 
     def _symmetries(self) -> Iterator[UnitSymmetry]:
         half_period = math.pi / (1.0 if self.preset == "paper" else self.omega_0)

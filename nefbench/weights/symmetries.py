@@ -25,12 +25,13 @@ class GroupElement:
 
     Attributes:
         permutations: Per group id ``[B, n]``: unit ``k`` of the result is unit ``index[b, k]``.
-        parameters: ``[B, n]`` per (group id, kind): signs, positive factors, or whole numbers of
+        parameters: ``[B, n]`` per ``UnitSymmetry.key``, the group id and the kind (or the name
+            where a group has several of a kind): signs, positive factors, or whole numbers of
             phase steps.
     """
 
     permutations: Mapping[str, Tensor]
-    parameters: Mapping[tuple[str, SymmetryKind], Tensor]
+    parameters: Mapping[tuple[str, str], Tensor]
 
 
 def symmetry_kinds(spec: ParamSpec) -> tuple[str, ...]:
@@ -63,14 +64,12 @@ def random_element(
             group: draws.uniform(f"permutation/{group}", (size,), 1.0).argsort(dim=-1, stable=True)
             for group, size in spec.group_sizes.items()
         }
-    parameters: dict[tuple[str, SymmetryKind], Tensor] = {}
+    parameters: dict[tuple[str, str], Tensor] = {}
     for symmetry in spec.symmetries:
         if symmetry.kind in chosen:
-            size = spec.group_sizes[symmetry.group]
-            unit = draws.uniform(f"{symmetry.kind}/{symmetry.group}", (size,), 1.0)
-            parameters[symmetry.group, symmetry.kind] = _parameter(
-                symmetry.kind, unit, max_phase, max_scale
-            )
+            group, name = symmetry.key
+            unit = draws.uniform(f"{name}/{group}", (spec.group_sizes[group],), 1.0)
+            parameters[symmetry.key] = _parameter(symmetry.kind, unit, max_phase, max_scale)
     return GroupElement(permutations, parameters)
 
 
@@ -79,7 +78,9 @@ def _parameter(kind: SymmetryKind, unit: Tensor, max_phase: int, max_scale: floa
     if kind == "phase":
         return ((unit + 1) / 2 * (2 * max_phase + 1)).floor() - max_phase
     if kind == "scale":
-        return torch.as_tensor(max_scale).to(unit) ** unit
+        # Powers of several numbers at once may differ from those of one in the last bit, so that is
+        # taken off.
+        return (max_scale ** unit.double()).to(unit)
     return torch.where(unit < 0, -1.0, 1.0).to(unit)
 
 
@@ -91,7 +92,7 @@ def act(spec: ParamSpec, rows: Tensor, element: GroupElement) -> Tensor:
     tensors = {tensor.name: tensor for tensor in spec.tensors}
     parts = spec.unflatten(rows)
     for symmetry in spec.symmetries:
-        parameter = element.parameters.get((symmetry.group, symmetry.kind))
+        parameter = element.parameters.get(symmetry.key)
         if parameter is None:
             continue
         parameter = parameter.to(rows)

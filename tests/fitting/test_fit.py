@@ -662,6 +662,28 @@ def test_refits_and_views_are_rows_of_their_own(tmp_path: Path) -> None:
     assert torch.equal(train.weights[2 * sizes["train"] : 3 * sizes["train"]], alone.weights)
 
 
+def test_every_refit_and_view_has_the_properties_of_its_signal(tmp_path: Path) -> None:
+    plain = make_signals()
+    mass = 10.0 + torch.arange(len(plain), dtype=torch.float64)
+    signals = dataclasses.replace(plain, properties={"mass": mass})
+    config = dataclasses.replace(CONFIG, num_refits=2, views=Views(count=2, rotation=30.0))
+
+    dataset = fit_dataset(signals, config, tmp_path)
+
+    sizes = [len(split) for split in signals.splits]
+    masses = mass.split(sizes)
+    assert dataset.entry.properties == ("mass",)
+    train, test = dataset.split("train"), dataset.split("test")
+    assert torch.equal(train.properties["mass"], masses[0].repeat(4))
+    assert torch.equal(test.properties["mass"], masses[-1].repeat(2))
+    ends = (float(masses[0][0]), float(masses[0][-1]))
+    assert dataset.entry.summary["train"].properties == {"mass": ends}
+    again = load_neural_dataset(tmp_path)
+    assert again.entry == dataset.entry
+    with pytest.raises(ConfigError, match="fingerprint"):
+        fit_dataset(plain, config, tmp_path)
+
+
 def test_the_rate_counts_the_steps_that_were_taken(tmp_path: Path) -> None:
     signals = make_signals()
     fixed = dataclasses.replace(CONFIG, num_steps=20)

@@ -9,7 +9,7 @@ import torch
 from fitting import FitConfig, FromFile, InitConfig, Meta, Random, Shared
 from nefbench.config import apply_overrides, config_from_mapping, config_to_mapping
 from nefbench.errors import ConfigError, DatasetFormatError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import SHARED_INDEX, Draws
 from nefbench.weights.start_file import StartFile, checksum_of, write_start_file
 
@@ -19,6 +19,7 @@ FIELDS: list[FieldConfig] = [
     GaborNet(hidden_dim=4),
     RFFNet(hidden_dim=4),
     MLP(hidden_dim=4),
+    ShapeNet(hidden_dim=4),
 ]
 
 

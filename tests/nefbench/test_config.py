@@ -20,7 +20,7 @@ from nefbench.config import (
     nearest,
 )
 from nefbench.errors import ConfigError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def test_plain_data_writes_every_default_out_and_holds_only_json_types() -> None
     }
 
 
-@pytest.mark.parametrize("field", [Siren(), FourierNet(), GaborNet(), RFFNet(), MLP()])
+@pytest.mark.parametrize("field", [Siren(), FourierNet(), GaborNet(), RFFNet(), MLP(), ShapeNet()])
 def test_every_field_survives_the_way_through_plain_data(field: FieldConfig) -> None:
     assert config_from_mapping(FieldConfig, config_to_mapping(field)) == field
 
@@ -154,8 +154,8 @@ def test_an_unknown_key_without_a_near_one_lists_those_that_exist() -> None:
 
 def test_an_unknown_kind_is_refused_with_the_nearest_one() -> None:
     expected = (
-        "field.kind: expected one of 'siren', 'fouriernet', 'gabornet', 'rffnet', 'mlp' "
-        "(got 'siern'); did you mean 'siren'?"
+        "field.kind: expected one of 'siren', 'fouriernet', 'gabornet', 'rffnet', 'mlp', "
+        "'shapenet' (got 'siern'); did you mean 'siren'?"
     )
 
     assert complaint(field={"kind": "siern"}) == expected

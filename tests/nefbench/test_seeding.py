@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import (
     SHARED_INDEX,
     Draws,
@@ -252,6 +252,7 @@ LARGE_FIELDS: tuple[FieldConfig, ...] = (
     GaborNet(num_filters=40),
     RFFNet(num_layers=40),
     MLP(num_layers=40),
+    ShapeNet(num_blocks=40),
 )
 
 

@@ -10,7 +10,7 @@ from fitting.bench import QUICK, BenchConfig, Case
 from fitting.bench.cases import flop_per_field_step, sines_per_field_step, targets
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import ConfigError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 
 FIELDS: list[FieldConfig] = [
     Siren(hidden_dim=8),
@@ -22,6 +22,8 @@ FIELDS: list[FieldConfig] = [
     FourierNet(hidden_dim=8, num_filters=1),
     GaborNet(hidden_dim=8),
     MLP(hidden_dim=8),
+    ShapeNet(hidden_dim=8),
+    ShapeNet(hidden_dim=8, block="shortcut", activation="tanh"),
 ]
 
 

@@ -28,7 +28,7 @@ from fitting.engines import ENGINES, Block, Engine, FitProblem, reproducible_ari
 from fitting.engines.gpu import GPU_ENGINES
 from fitting.losses import BCE, MSE, LossConfig
 from nefbench.errors import Interrupted
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import Draws
 from nefbench.signals import DigitsConfig, grid_coords
 
@@ -125,6 +125,9 @@ CASES = [
     Case(MLP(hidden_dim=7, num_layers=2), in_dim=3, optimizer=SGD(), schedule=WARM),
     Case(GaborNet(hidden_dim=12, num_filters=3, input_scale=4.0), channels=3, fraction=0.5,
          own_points=True),
+    Case(ShapeNet(hidden_dim=6), channels=3, fraction=0.5),
+    Case(ShapeNet(hidden_dim=5, block="shortcut", activation="swish"), in_dim=1, loss=BCE(),
+         optimizer=AdaBelief(), own_points=True),
 ]  # fmt: skip
 
 

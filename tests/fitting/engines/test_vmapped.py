@@ -9,7 +9,7 @@ from torch import Tensor
 from fitting import SGD, AdamW, FitConfig, Random, Shared, WarmupCosine
 from fitting.engines import Block, FitProblem, VmappedEngine, reproducible_arithmetic
 from nefbench.errors import Interrupted
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import Draws, permutation
 from nefbench.signals import grid_coords
 
@@ -22,6 +22,7 @@ FIELDS: list[FieldConfig] = [
     GaborNet(hidden_dim=4, num_filters=2, input_scale=4.0),
     RFFNet(hidden_dim=6),
     MLP(hidden_dim=5),
+    ShapeNet(hidden_dim=5),
 ]
 
 
@@ -247,6 +248,7 @@ def test_a_field_that_overflows_leaves_the_bits_of_its_neighbours_alone(
         (FourierNet(hidden_dim=5), (7, 5)),
         (GaborNet(hidden_dim=5, num_filters=2), (7, 5)),
         (RFFNet(hidden_dim=10), (8, 8)),
+        (ShapeNet(hidden_dim=7), (7, 5)),
     ],
     ids=lambda value: getattr(value, "kind", None),
 )

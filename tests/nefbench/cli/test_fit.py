@@ -430,8 +430,8 @@ def test_a_damaged_record_is_not_overwritten(fit: Any, tiny: Path) -> None:
         ),
         (
             ["digits-siren", "--set", "field.kind=siern"],
-            "field.kind: expected one of 'siren', 'fouriernet', 'gabornet', 'rffnet', 'mlp' "
-            "(got 'siern'); did you mean 'siren'?",
+            "field.kind: expected one of 'siren', 'fouriernet', 'gabornet', 'rffnet', 'mlp', "
+            "'shapenet' (got 'siern'); did you mean 'siren'?",
         ),
         (["digits-siren", "--set", "signals.kind=digit"], "signals.kind: expected one of 'digits'"),
         (["digits-siren", "--set", "init=sharde"], "init.kind: expected one of 'shared', 'random'"),

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from nefbench.config import config_from_mapping
 from nefbench.errors import ConfigError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren, evaluate
+from nefbench.fields import (
+    MLP,
+    FieldConfig,
+    FourierNet,
+    GaborNet,
+    RFFNet,
+    ShapeNet,
+    Siren,
+    evaluate,
+)
 from nefbench.seeding import SHARED_INDEX, Draws
 from nefbench.spec import ParamSpec
 
@@ -22,6 +31,9 @@ FIELDS: tuple[FieldConfig, ...] = (
     GaborNet(hidden_dim=6, num_filters=3, input_scale=2.0),
     *(RFFNet(hidden_dim=6, num_layers=3, std=0.3, preset=preset) for preset in PRESETS),
     MLP(hidden_dim=6, num_layers=3),
+    ShapeNet(hidden_dim=6, num_blocks=3, omega_0=1.5),
+    ShapeNet(hidden_dim=6, block="shortcut", omega_0=0.7),
+    ShapeNet(hidden_dim=6, block="shortcut", activation="swish"),
 )
 over_fields = pytest.mark.parametrize(
     "field", FIELDS, ids=lambda field: f"{field.kind}-{getattr(field, 'preset', '')}"
@@ -177,6 +189,10 @@ def test_points_may_have_any_leading_axes(field: FieldConfig) -> None:
         ({"kind": "rffnet", "std": 0}, "expected std > 0 and"),
         ({"kind": "mlp", "hidden_dim": 0}, "expected hidden_dim >= 1 (got 0)"),
         ({"kind": "mlp", "num_layers": 0}, "expected num_layers >= 1 (got 0)"),
+        ({"kind": "shapenet", "hidden_dim": 0}, "expected hidden_dim >= 1 (got 0)"),
+        ({"kind": "shapenet", "num_blocks": 0}, "expected num_blocks >= 1 (got 0)"),
+        ({"kind": "shapenet", "omega_0": 0}, "expected omega_0 > 0 and finite (got 0.0)"),
+        ({"kind": "shapenet", "activation": "tanh"}, "expected activation 'sine' with residual"),
     ],
 )
 def test_a_field_that_cannot_exist_is_refused(mapping: dict[str, Any], expected: str) -> None:
@@ -198,6 +214,7 @@ def test_the_smallest_fields_exist() -> None:
         (GaborNet(hidden_dim=1, num_filters=1), 6),
         (RFFNet(hidden_dim=2, num_layers=2), 1 + 6 + 3),
         (MLP(hidden_dim=1, num_layers=1), 4),
+        (ShapeNet(hidden_dim=1, num_blocks=1), 8),
     ]:
         spec = field.spec(1, 1)
         rows = spec.flatten(field.init(1, 1, Draws(0, (0,))))
