@@ -23,7 +23,7 @@ from classifiers.space import WeightSpace, space_of
 from fitting import Adam, FitConfig, Random, fit_dataset
 from nefbench.config import config_from_mapping
 from nefbench.errors import TrainingError
-from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, Siren
+from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
 from nefbench.seeding import Draws
 from nefbench.signals import signals_from_array
 from nefbench.weights.symmetries import act, random_element, symmetry_kinds
@@ -35,12 +35,59 @@ FAMILIES: dict[str, FieldConfig] = {
     "gabornet": GaborNet(hidden_dim=4, num_filters=3, input_scale=4.0),
     "rffnet": RFFNet(hidden_dim=6, num_layers=3, std=0.5),
     "mlp": MLP(hidden_dim=4, num_layers=2),
+    "shapenet": ShapeNet(hidden_dim=4, num_blocks=2, omega_0=5.0),
 }
 MODELS: dict[str, dict[str, typing.Any]] = {
     "mlp": {"kind": "mlp", "hidden_dims": [16, 16], "batch_norm": True, "dropout": 0.0},
-}
+    "gnn": {"kind": "gnn", "hidden_dim": 8, "node_mlp_dims": [16], "edge_mlp_dims": [16]},
+    "gnn both ways": {
+        "kind": "gnn", "hidden_dim": 8, "node_mlp_dims": [16], "edge_mlp_dims": [16],
+        "reverse_edges": True,
+    },
+    "ng-gnn": {"kind": "ng-gnn", "hidden_dim": 8, "num_frequencies": 8, "dropout": 0.0},
+    "ng-gnn probes": {
+        "kind": "ng-gnn", "hidden_dim": 8, "num_frequencies": 8, "num_probes": 4, "dropout": 0.0,
+    },
+    "ng-t": {
+        "kind": "ng-t", "node_dim": 8, "edge_dim": 4, "attention_dim": 8, "num_heads": 2,
+        "num_frequencies": 8, "dropout": 0.0,
+    },
+    "ng-t present": {
+        "kind": "ng-t", "node_dim": 8, "edge_dim": 4, "attention_dim": 8, "num_heads": 2,
+        "num_frequencies": 8, "dropout": 0.0, "edges": "present", "num_probes": 4,
+    },
+    "dws": {"kind": "dws", "hidden_dim": 8, "num_hidden": 2, "num_heads": 2},
+    "dws ds": {"kind": "dws", "set_layer": "ds", "hidden_dim": 8, "num_hidden": 2},
+    "nfn": {
+        "kind": "nfn", "channels": [8, 8], "num_frequencies": 8, "head_dims": [16],
+        "dropout": 0.0, "channel_dropout": 0.0,
+    },
+    "nfn np": {
+        "kind": "nfn", "layer": "np", "position_bands": 2, "channels": [8, 8],
+        "num_frequencies": 8, "head_dims": [16], "dropout": 0.0, "channel_dropout": 0.0,
+    },
+    "inr2vec": {
+        "kind": "inr2vec", "encoder_dims": [16, 16], "embedding_dim": 64, "classifier_dims": [16],
+        "dropout": 0.0,
+    },
+    "scale-gmn": {"kind": "scale-gmn", "hidden_dim": 8, "dropout": 0.0, "readout": "all"},
+    "scale-gmn both ways": {
+        "kind": "scale-gmn", "hidden_dim": 8, "dropout": 0.0, "readout": "all",
+        "bidirectional": True,
+    },
+    "phase-gmn": {
+        "kind": "phase-gmn", "num_channels": 8, "unit_dim": 8, "hidden_dims": [16],
+        "mixing_rank": 2, "dropout": 0.0,
+    },
+    "probegen": {"kind": "probegen", "num_probes": 8, "latent_dim": 4, "hidden_dims": [16]},
+    "probing": {
+        "kind": "probegen", "generator": "none", "num_probes": 8, "hidden_dims": [16],
+    },
+}  # fmt: skip
 """Small versions of every model, without dropout."""
-REFUSED: set[tuple[str, str]] = set()
+REFUSED: set[tuple[str, str]] = {
+    (model, "shapenet") for model in ("dws", "dws ds", "nfn", "nfn np")
+} | {("phase-gmn", family) for family in FAMILIES if family != "siren"}
 """(model, family) that the model cannot read."""
 PAIRS = [(model, family) for model in MODELS for family in FAMILIES]
 READ = [pair for pair in PAIRS if pair not in REFUSED]
@@ -91,19 +138,22 @@ def lively(name: str, family: str, rows: Tensor) -> WeightReader:
         for parameter in reader.parameters():
             if parameter.ndim == 1:  # biases, and gains that must not vanish
                 parameter.data.add_(0.3 * torch.randn_like(parameter))
+            else:
+                parameter.data.mul_(2)
     last = [p for p in reader.parameters() if p.ndim >= 2 and NUM_CLASSES in p.shape][-1]
-    reader.train()
-    for _ in range(30):  # populates running statistics
-        outputs = reader(rows)
-    reader.eval()
     with torch.no_grad():
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in reader.modules()):
+            reader.train()
+            for _ in range(30):
+                reader(rows)
+        reader.eval()
         outputs = reader(rows)
         spread = (outputs - outputs.mean(0)).square().mean().sqrt()
         last.data.mul_(1 / spread)
         outputs = reader(rows)
     size = outputs.square().mean().sqrt()
     assert size >= 0.5
-    assert (outputs - outputs.mean(0)).square().mean().sqrt() >= 1e-2 * size, "nothing is read"
+    assert (outputs - outputs.mean(0)).square().mean().sqrt() > 0.05 * size, "nothing is read"
     return reader
 
 
@@ -139,25 +189,25 @@ def test_no_model_is_left_out() -> None:
 @pytest.mark.parametrize(("name", "family"), PAIRS)
 def test_a_model_reads_a_family_or_says_which_it_can(name: str, family: str) -> None:
     if (name, family) in REFUSED:
-        with pytest.raises(TrainingError, match=r"reads .*got|reads "):
+        with pytest.raises(TrainingError, match="reads"):
             build_reader(model_of(name), space(family), NUM_CLASSES)
     else:
         reader = build_reader(model_of(name), space(family), NUM_CLASSES)
         assert reader(gaussian(family).float()).shape == (NUM_FIELDS, NUM_CLASSES)
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize(("name", "family", "kinds"), cases())
 def test_outputs_do_not_depend_on_what_the_model_is_invariant_to(
-    name: str, family: str, kinds: list[str], mode: str, fitted: typing.Any
+    name: str, family: str, kinds: list[str], fitted: typing.Any
 ) -> None:
     for rows in (fitted(family), gaussian(family)):
         reader = lively(name, family, rows)
-        reader.train(mode == "train")
-        with torch.no_grad():
-            before = reader(rows)
-            for seed in range(3):
-                assert change(before, reader(moved(family, rows, kinds, seed))) <= 1e-9
+        for is_training in (False, True):
+            reader.train(is_training)
+            with torch.no_grad():
+                before = reader(rows)
+                for seed in range(2):
+                    assert change(before, reader(moved(family, rows, kinds, seed))) <= 1e-9
 
 
 @pytest.mark.parametrize(("name", "family", "kinds"), cases())
