@@ -15,31 +15,36 @@ import torch
 from torch import Tensor
 
 from classifiers.config import ClassifierConfig
-from classifiers.reader import WeightReader, build_reader
+from classifiers.examples import space_of_dataset
+from classifiers.reader import PropertyScale, WeightReader, build_reader, read_rows
 from classifiers.space import WeightSpace, space_of, space_of_values
 from nefbench import files
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import CheckpointError, TrainingError
 from nefbench.fields import FieldConfig
+from nefbench.weights import NeuralDataset
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-_UNREADABLE = (
+UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, TypeError,
     ValueError,
 )  # fmt: skip
+"""What ``torch.load``, ``json.loads`` and reading their results raise on foreign content."""
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier with everything it needs to read new weights.
+    """A classifier, or regressor, with everything it needs to read new weights.
 
     Attributes:
         network: Normalisation and model, ``[B, P] -> [B, K]``.
         config: How it was trained.
         space: What the rows mean that it reads.
-        class_names: One per class.
+        class_names: One per class; empty for a regressor.
         dataset_digest: Of the dataset it was trained on.
+        property_names: What a regressor predicts.
+        scale: From a regressor's outputs to the units of the properties.
     """
 
     network: WeightReader
@@ -47,6 +52,8 @@ class TrainedClassifier:
     space: WeightSpace
     class_names: tuple[str, ...]
     dataset_digest: str
+    property_names: tuple[str, ...] = ()
+    scale: PropertyScale | None = None
 
     def logits(self, rows: Tensor) -> Tensor:
         """Score rows ``[N, P]``; returns ``[N, K]``.
@@ -58,19 +65,38 @@ class TrainedClassifier:
         if rows.ndim != 2 or rows.shape[1] != expected:
             raise TrainingError(
                 f"this classifier reads rows of {expected} weights "
-                f"(got shape {tuple(rows.shape)}); it was trained on {self.space.name}"
+                f"(got shape {tuple(rows.shape)}); it was trained on {_describe(self.space)}"
             )
         bad = int((~rows.isfinite().all(1)).sum())
         if bad:
             raise TrainingError(f"{bad} of {len(rows)} rows hold NaN or infinite weights")
-        self.network.eval()
-        with torch.no_grad():
-            scores: Tensor = self.network(rows)
-        return scores
+        return read_rows(self.network, rows, self.config.batch_size)
 
     def predict(self, rows: Tensor) -> Tensor:
-        """Return the most likely class of every row, int64 ``[N]``."""
-        return self.logits(rows).argmax(1)
+        """Return the most likely class of every row, int64 ``[N]``; or properties, ``[N, T]``.
+
+        Properties are float64, in their own units, in the order of ``property_names``.
+        """
+        outputs = self.logits(rows)
+        if self.scale is None:
+            return outputs.argmax(1)
+        values: Tensor = self.scale(outputs)
+        return values
+
+    def predict_dataset(self, dataset: NeuralDataset, split: str) -> Tensor:
+        """Return ``predict`` of all fields of a split, after comparing what the rows mean.
+
+        Raises:
+            TrainingError: If the fields are of another architecture, or weights are not finite.
+            DatasetFormatError: If the split is unknown or damaged.
+        """
+        space = space_of_dataset(dataset)
+        if space != self.space:
+            raise TrainingError(
+                f"this classifier reads {_describe(self.space)}; "
+                f"{dataset.folder} ({dataset.name}) holds {_describe(space)}"
+            )
+        return self.predict(dataset.split(split).weights)
 
 
 def checkpoint_name(seed: int) -> str:
@@ -86,10 +112,10 @@ def save_classifier(classifier: TrainedClassifier, path: Path) -> None:
         "space": _space_to_mapping(classifier.space),
         "class_names": list(classifier.class_names),
         "dataset_digest": classifier.dataset_digest,
+        "property_names": list(classifier.property_names),
     }
-    buffer = io.BytesIO()
-    torch.save({"header": json.dumps(header), "state": classifier.network.state_dict()}, buffer)
-    files.write_bytes(path, buffer.getvalue())
+    scale = None if classifier.scale is None else classifier.scale.state_dict()
+    write_archive(path, header, state=classifier.network.state_dict(), scale=scale)
 
 
 def load_classifier(path: Path | str) -> TrainedClassifier:
@@ -102,12 +128,9 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}")
     try:
-        if not zipfile.is_zipfile(path):  # older pickles: torch warns about some of them
-            raise ValueError("not an archive")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        header = json.loads(content["header"])
+        header, content = read_archive(path, torch.device("cpu"))
         version = int(header["format_version"])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is not a classifier checkpoint, or damaged") from error
     if version < FORMAT_VERSION:
         raise CheckpointError(
@@ -120,18 +143,52 @@ def load_classifier(path: Path | str) -> TrainedClassifier:
             f"upgrade nefbench"
         )
     try:
-        return _classifier_from(header, content["state"])
-    except _UNREADABLE as error:
+        return _classifier_from(header, content)
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} does not fit its own header ({error})") from error
 
 
-def _classifier_from(header: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedClassifier:
+def write_archive(path: Path, header: Mapping[str, Any], **content: Any) -> None:
+    """Write a JSON header and tensors into one file, atomically."""
+    buffer = io.BytesIO()
+    torch.save({"header": json.dumps(header), **content}, buffer)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_archive(path: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and everything else; only tensors and plain values are accepted.
+
+    Raises:
+        One of ``UNREADABLE``: If it is something else.
+    """
+    if not zipfile.is_zipfile(path):  # older pickles: torch warns about some of them
+        raise ValueError("not an archive")
+    content = torch.load(path, map_location=device, weights_only=True)
+    return json.loads(content["header"]), content
+
+
+def _classifier_from(header: Mapping[str, Any], content: Mapping[str, Any]) -> TrainedClassifier:
     config = config_from_mapping(ClassifierConfig, header["config"])
     space = _space_from_mapping(header["space"])
-    class_names = tuple(header["class_names"])
-    network = build_reader(config.model, space, len(class_names))
-    network.load_state_dict(dict(state))
-    return TrainedClassifier(network, config, space, class_names, header["dataset_digest"])
+    class_names, properties = tuple(header["class_names"]), tuple(header["property_names"])
+    network = build_reader(config.model, space, len(properties or class_names))
+    network.load_state_dict(dict(content["state"]))
+    scale = None
+    if properties:
+        scale = PropertyScale(len(properties))
+        scale.load_state_dict(dict(content["scale"]))
+    return TrainedClassifier(
+        network, config, space, class_names, header["dataset_digest"], properties, scale
+    )
+
+
+def _describe(space: WeightSpace) -> str:
+    """Name the rows with every setting of their field, for messages."""
+    if space.field is None:
+        return f"{space.num_params} {space.name}"
+    settings = config_to_mapping(space.field)
+    text = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
+    return f"{space.name} ({text})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,33 +1,49 @@
-"""Train a classifier on weight rows: fit on train, choose on validation, touch test once."""
+"""Train a classifier or regressor on weights: fit on train, choose on validation, test once."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch import nn
 
 from classifiers.checkpoint import TrainedClassifier, checkpoint_name, save_classifier
 from classifiers.config import ClassifierConfig
+from classifiers.evaluation import (
+    PropertyErrors,
+    accuracy_of,
+    calibration_of,
+    confusion_of,
+    errors_of,
+)
 from classifiers.examples import Examples, LabelledRows, examples_from_dataset
-from classifiers.reader import WeightReader, build_reader
-from classifiers.report import ClassifierReport, Epoch, SeedResult
-from nefbench import files
-from nefbench.config import config_to_mapping
-from nefbench.seeding import derive_seed
+from classifiers.folder import REPORT_NAME, Finished, TrainingFolder
+from classifiers.loop import Training
+from classifiers.reader import WeightReader, read_rows
+from classifiers.report import (
+    ClassifierReport,
+    Epoch,
+    RegressionEpoch,
+    RegressionReport,
+    RegressionResult,
+    SeedResult,
+    Timing,
+)
+from nefbench.errors import Interrupted, TrainingError
 from nefbench.weights import NeuralDataset
 
-_EVALUATION_BATCH = 4096
-REPORT_NAME = "report.json"
+__all__ = ["REPORT_NAME", "Progress", "train_classifier", "train_on_examples", "train_regressor"]
 
 Progress = Callable[[int, int, float], None]
-"""Told ``(index of the seed, epoch, validation accuracy)`` after every epoch."""
+"""Told ``(index of the seed, epoch, validation accuracy or R2)`` after every epoch."""
+
+Splits = dict[str, LabelledRows]
+ResultT = TypeVar("ResultT", SeedResult, RegressionResult)
 
 
 def train_classifier(
@@ -44,14 +60,20 @@ def train_classifier(
         dataset: Weights with labels and the splits train, validation, test.
         config: The recipe.
         out: Folder for ``report.json`` and one checkpoint per seed; nothing is written if None.
+            A training that was stopped goes on where it was, a finished one is read.
         device: ``cpu`` or ``cuda``.
         on_epoch: Progress.
 
     Raises:
-        TrainingError: If the dataset cannot be classified as it is.
+        TrainingError: If the dataset cannot be classified as it is, or ``out`` holds another
+            training.
         DatasetFormatError: If it is unfinished or damaged.
+        Interrupted: On Ctrl-C; finished seeds, and the one under way up to some seconds ago, are
+            in ``out``.
     """
-    examples = examples_from_dataset(dataset)
+    if config.properties:
+        raise TrainingError(f"target {config.target!r} is no class: use train_regressor")
+    examples = examples_from_dataset(dataset, on_nan=config.on_nan)
     return train_on_examples(examples, config, out, device=device, on_epoch=on_epoch)
 
 
@@ -64,123 +86,253 @@ def train_on_examples(
     on_epoch: Progress = lambda *_: None,
 ) -> ClassifierReport:
     """Train one classifier per seed on any labelled rows; see ``train_classifier``."""
+    folder = TrainingFolder(_path(out), config, examples.digest)
+    known = folder.report(ClassifierReport)
+    if known is not None:
+        return known
+    trained = _train_seeds(
+        examples, config, folder, _path(out), device, on_epoch, SeedResult, _classifier_result
+    )
+    report = ClassifierReport(
+        name=examples.name,
+        config=config,
+        access=config.model.access,
+        class_names=examples.class_names,
+        results=trained.results,
+        timings=trained.timings,
+        num_parameters=trained.num_parameters,
+        num_rows={name: len(part) for name, part in examples.splits.items()},
+        num_excluded=examples.num_excluded,
+        num_skipped=examples.num_skipped,
+        chance_accuracy=1 / len(examples.class_names),
+        majority_accuracy=_majority_accuracy(examples),
+        dataset_digest=examples.digest,
+        seconds=trained.seconds,
+    )
+    folder.write_report(report)
+    return report
+
+
+def train_regressor(
+    dataset: NeuralDataset,
+    config: ClassifierConfig,
+    out: Path | str | None = None,
+    *,
+    device: str = "cpu",
+    on_epoch: Progress = lambda *_: None,
+) -> RegressionReport:
+    """Train one network per seed that reads numeric properties of signals from weights.
+
+    ``config.target`` names them. Every property is standardised by the mean and the standard
+    deviation of the training split, the loss is the mean squared error, and the epoch is chosen
+    by the validation R2, averaged over properties. Else as ``train_classifier``.
+    """
+    if not config.properties:
+        raise TrainingError("target 'class' is no property: use train_classifier")
+    examples = examples_from_dataset(dataset, config.properties, on_nan=config.on_nan)
+    folder = TrainingFolder(_path(out), config, examples.digest)
+    known = folder.report(RegressionReport)
+    if known is not None:
+        return known
+    trained = _train_seeds(
+        examples, config, folder, _path(out), device, on_epoch, RegressionResult,
+        _regression_result,
+    )  # fmt: skip
+    report = RegressionReport(
+        name=examples.name,
+        config=config,
+        access=config.model.access,
+        results=trained.results,
+        timings=trained.timings,
+        num_parameters=trained.num_parameters,
+        num_rows={name: len(part) for name, part in examples.splits.items()},
+        num_excluded=examples.num_excluded,
+        num_skipped=examples.num_skipped,
+        baseline=_baseline(examples),
+        dataset_digest=examples.digest,
+        seconds=trained.seconds,
+    )
+    folder.write_report(report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Trained(Generic[ResultT]):
+    results: tuple[ResultT, ...]
+    timings: tuple[Timing, ...]
+    num_parameters: int
+    seconds: float
+
+
+_Measure = Callable[[Training, WeightReader, Splits, ClassifierConfig], ResultT]
+
+
+def _train_seeds(
+    examples: Examples,
+    config: ClassifierConfig,
+    folder: TrainingFolder,
+    out: Path | None,
+    device: str,
+    on_epoch: Progress,
+    kind: type[ResultT],
+    measure: _Measure[ResultT],
+) -> _Trained[ResultT]:
     begin = time.perf_counter()
     splits = {
         name: LabelledRows(part.rows.to(device), part.labels.to(device))
         for name, part in examples.splits.items()
     }
-    results = []
-    num_parameters = 0
+    finished = folder.load(kind, torch.device(device))
+    kept_seconds = sum(sum(item.timing.epoch_seconds) for item in finished)
     for index, seed in enumerate(config.seeds):
-        network, result = _train_seed(examples, splits, config, seed, partial(on_epoch, index))
-        num_parameters = sum(p.numel() for p in network.parameters())
-        results.append(result)
+        if index < len(finished):
+            continue
+        training = Training(examples, splits, config, seed)
+        folder.resume(training)
+        kept_seconds += sum(record.seconds for record in training.records)
+        try:
+            _run(training, folder, partial(on_epoch, index))
+        except KeyboardInterrupt as error:
+            raise Interrupted(_where_stopped(training, index, config, out)) from error
+        network = training.best_network()
+        result = measure(training, network, splits, config)
         if out is not None:
             trained = TrainedClassifier(
-                network.cpu(), config, examples.space, examples.class_names, examples.digest
-            )
-            save_classifier(trained, Path(out) / checkpoint_name(seed))
-    report = ClassifierReport(
-        name=examples.name,
-        config=config,
-        results=tuple(results),
-        num_parameters=num_parameters,
-        num_rows={name: len(part) for name, part in splits.items()},
-        num_excluded=examples.num_excluded,
-        chance_accuracy=1 / len(examples.class_names),
-        majority_accuracy=_majority_accuracy(splits),
-        dataset_digest=examples.digest,
-        seconds=time.perf_counter() - begin,
+                network.cpu(), config, examples.space, examples.class_names, examples.digest,
+                examples.property_names, training.scale and training.scale.cpu(),
+            )  # fmt: skip
+            save_classifier(trained, out / checkpoint_name(seed))
+        item = Finished(result, _timing(training, splits), training.num_parameters)
+        finished.append(item)
+        folder.keep_finished(item)
+    return _Trained(
+        tuple(item.result for item in finished),
+        tuple(item.timing for item in finished),
+        finished[-1].num_parameters,
+        kept_seconds + time.perf_counter() - begin,
     )
-    if out is not None:
-        files.write_json(Path(out) / REPORT_NAME, config_to_mapping(report))
-    return report
 
 
-def _train_seed(
-    examples: Examples,
-    splits: dict[str, LabelledRows],
-    config: ClassifierConfig,
-    seed: int,
-    on_epoch: Callable[[int, float], None],
-) -> tuple[WeightReader, SeedResult]:
-    train, validation = splits["train"], splits["validation"]
-    device = train.rows.device
-    cuda_devices = [device] if device.type == "cuda" else []
-    # Dropout has no generator argument: borrow the global one, seeded per epoch, and give it back.
-    with torch.random.fork_rng(devices=cuda_devices):
-        torch.manual_seed(derive_seed(seed, "classifier/init"))
-        network = build_reader(config.model, examples.space, len(examples.class_names)).to(device)
-        network.normalisation.measure(train.rows)
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            amsgrad=config.amsgrad,
-            fused=True,  # one pass over the weights instead of ten
+def _run(
+    training: Training, folder: TrainingFolder, on_epoch: Callable[[int, float], None]
+) -> None:
+    while not training.is_done:
+        training.run_epoch()
+        folder.keep(training)
+        score = training.records[-1].score
+        try:
+            on_epoch(len(training.records), math.nan if score is None else score)
+        except BaseException:  # whatever stops the training here, the epoch is over
+            folder.keep(training, now=True)
+            raise
+
+
+def _where_stopped(
+    training: Training, index: int, config: ClassifierConfig, out: Path | None
+) -> str:
+    done = (
+        f"interrupted after {len(training.records)} of {config.num_epochs} epochs of seed "
+        f"{training.seed} ({index} of {len(config.seeds)} seeds are done)"
+    )
+    if out is None:
+        return f"{done}; nothing was kept"
+    return f"{done}: the same command continues from the last state in {out}"
+
+
+def _timing(training: Training, splits: Splits) -> Timing:
+    records = training.records
+    step_seconds = sum(record.step_seconds for record in records)
+    return Timing(
+        epoch_seconds=tuple(record.seconds for record in records),
+        step_seconds=step_seconds,
+        rows_per_s=len(records) * len(splits["train"]) / step_seconds,
+        cpu_seconds=sum(record.cpu_seconds for record in records),
+    )
+
+
+def _classifier_result(
+    training: Training, network: WeightReader, splits: Splits, config: ClassifierConfig
+) -> SeedResult:
+    train, test = splits["train"], splits["test"]
+    train_logits = read_rows(network, train.rows, config.batch_size)
+    logits = read_rows(network, test.rows, config.batch_size)
+    counts = torch.bincount(test.labels, minlength=logits.shape[1]).tolist()
+    is_right = logits.argmax(1) == test.labels
+    rights = torch.bincount(test.labels[is_right], minlength=logits.shape[1]).tolist()
+    epochs = tuple(
+        Epoch(
+            loss=record.loss,
+            validation_accuracy=_known(record.score),
+            learning_rate=record.learning_rate,
         )
-        epochs: list[Epoch] = []
-        best_epoch, best_state = 0, copy.deepcopy(network.state_dict())
-        for epoch in range(1, config.num_epochs + 1):
-            torch.manual_seed(derive_seed(seed, "classifier/epoch", epoch))
-            loss = _train_epoch(network, optimizer, train, config)
-            accuracy = _accuracy(network, validation)
-            known_loss = loss if math.isfinite(loss) else None
-            epochs.append(Epoch(loss=known_loss, validation_accuracy=accuracy))
-            on_epoch(epoch, accuracy)
-            if not best_epoch or accuracy > epochs[best_epoch - 1].validation_accuracy:
-                best_epoch, best_state = epoch, copy.deepcopy(network.state_dict())
-            if config.patience is not None and epoch - best_epoch >= config.patience:
-                break
-    network.load_state_dict(best_state)
-    return network, SeedResult(
-        seed=seed,
-        best_epoch=best_epoch,
-        train_accuracy=_accuracy(network, train),
-        validation_accuracy=epochs[best_epoch - 1].validation_accuracy,
-        test_accuracy=_accuracy(network, splits["test"]),
-        epochs=tuple(epochs),
+        for record in training.records
+    )
+    return SeedResult(
+        seed=training.seed,
+        best_epoch=training.best_epoch,
+        train_accuracy=accuracy_of(train_logits, train.labels),
+        validation_accuracy=epochs[training.best_epoch - 1].validation_accuracy,
+        test_accuracy=accuracy_of(logits, test.labels),
+        class_accuracy=tuple(
+            right / count if count else None for right, count in zip(rights, counts, strict=True)
+        ),
+        confusion=confusion_of(logits, test.labels),
+        calibration=calibration_of(logits, test.labels),
+        epochs=epochs,
     )
 
 
-def _train_epoch(
-    network: WeightReader,
-    optimizer: torch.optim.Optimizer,
-    train: LabelledRows,
-    config: ClassifierConfig,
-) -> float:
-    """Pass once over the training rows; returns the mean loss."""
-    network.train()
-    rows, labels = train.rows, train.labels
-    noise = config.noise_std * network.normalisation.std
-    total, num_seen = torch.zeros((), device=rows.device), 0
-    for batch in torch.randperm(len(rows)).split(config.batch_size):
-        if len(batch) == 1:
-            continue  # batch normalisation has no variance of one row
-        chosen = batch.to(rows.device)
-        inputs = rows[chosen]
-        if config.noise_std:
-            inputs = inputs + noise * torch.randn_like(inputs)
-        loss = F.cross_entropy(network(inputs), labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(batch)
-        num_seen += len(batch)
-    return float(total) / num_seen
+def _regression_result(
+    training: Training, network: WeightReader, splits: Splits, config: ClassifierConfig
+) -> RegressionResult:
+    scale = training.scale
+    assert scale is not None, "a regressor has a scale"
+    best = training.records[training.best_epoch - 1].score
+    if best is None:
+        raise TrainingError(
+            f"seed {training.seed}: no epoch gave finite predictions; lower learning_rate "
+            f"({config.learning_rate:g}) or set gradient_clip"
+        )
+    measured = {}
+    for name in ("train", "test"):
+        part = splits[name]
+        predicted = scale(read_rows(network, part.rows, config.batch_size))
+        measured[name] = errors_of(predicted, part.labels, config.properties)
+    return RegressionResult(
+        seed=training.seed,
+        best_epoch=training.best_epoch,
+        train_r2=_mean_r2(measured["train"]),
+        validation_r2=best,
+        test_r2=_mean_r2(measured["test"]),
+        properties=measured["test"],
+        epochs=tuple(
+            RegressionEpoch(
+                loss=record.loss, validation_r2=record.score, learning_rate=record.learning_rate
+            )
+            for record in training.records
+        ),
+    )
 
 
-def _accuracy(network: nn.Module, part: LabelledRows) -> float:
-    network.eval()
-    correct = 0
-    with torch.no_grad():
-        for rows, labels in zip(
-            part.rows.split(_EVALUATION_BATCH), part.labels.split(_EVALUATION_BATCH), strict=True
-        ):
-            correct += int((network(rows).argmax(1) == labels).sum())
-    return correct / len(part)
+def _known(accuracy: float | None) -> float:
+    assert accuracy is not None, "an accuracy is always finite"
+    return accuracy
 
 
-def _majority_accuracy(splits: dict[str, LabelledRows]) -> float:
-    commonest = splits["train"].labels.mode().values
-    return float((splits["test"].labels == commonest).to(torch.float64).mean())
+def _mean_r2(errors: tuple[PropertyErrors, ...]) -> float:
+    return sum(error.r2 for error in errors) / len(errors)
+
+
+def _majority_accuracy(examples: Examples) -> float:
+    commonest = examples.splits["train"].labels.mode().values
+    return float((examples.splits["test"].labels == commonest).to(torch.float64).mean())
+
+
+def _baseline(examples: Examples) -> tuple[PropertyErrors, ...]:
+    values = examples.splits["test"].labels
+    mean = examples.splits["train"].labels.mean(0).expand(values.shape)
+    return errors_of(mean, values, examples.property_names)
+
+
+def _path(out: Path | str | None) -> Path | None:
+    return None if out is None else Path(out)

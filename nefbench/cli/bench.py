@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nefbench.cli import console
+from nefbench.cli import bench_train, console
 
 if TYPE_CHECKING:
     from fitting.bench.report import BenchReport, CaseResult
@@ -20,9 +20,7 @@ _SHORT = {"one by one": "loop", "vmapped": "eager"}
 """Names of contenders in the columns of ratios."""
 
 
-@app.callback()
-def _bench() -> None:
-    """Keep ``fit`` a word of the command line although it is the only one."""
+app.command("train")(bench_train.train)
 
 
 @app.command("fit")

@@ -10,27 +10,36 @@ import typer
 from nefbench.cli import console
 
 if TYPE_CHECKING:
-    from classifiers import ClassifierReport
+    from classifiers import ClassifierReport, RegressionReport
 
 
 def train(
     folder: Annotated[Path, typer.Argument(help="Folder of a neural dataset.")],
     config: console.ConfigOption = None,
     classifier: Annotated[
-        str, typer.Option(help="A preset (mlp, mlp-64, mlp-32) or a TOML file.")
+        str,
+        typer.Option(
+            help="A preset (mlp, mlp-64, mlp-32, dws, dws-ds, gnn, gnn-500k, gnn-1200k, gnn-1500k, "
+            "ng-gnn, ng-gnn-probes, ng-t, ng-t-probes, nfn, nfn-np, inr2vec, probegen, probing, "
+            "scale-gmn, scale-gmn-bidirectional, scale-gmn-small, phase-gmn) or a TOML file."
+        ),
     ] = "mlp",
     overrides: console.SetOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for report and checkpoints.", show_default="runs/FOLDER-CONFIG-…"
+            help="Folder for report, figures and checkpoints.", show_default="runs/FOLDER-CONFIG-…"
         ),
     ] = None,
     device: console.DeviceOption = "cpu",
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Train a classifier on the weights; choose on validation, measure once on test."""
+    """Train a classifier on the weights; choose on validation, measure once on test.
+
+    The same command continues a training that was stopped. With
+    --set target=NAME it predicts a numeric property of the signals.
+    """
     console.run(
         lambda: _train(folder, config, classifier, overrides or [], out, device, json, quiet)
     )
@@ -46,7 +55,8 @@ def _train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from classifiers import train_classifier
+    from classifiers import train_classifier, train_regressor
+    from nefbench.cli.training_report import draw_report, print_report
     from nefbench.config import config_to_mapping
     from nefbench.weights import load_neural_dataset
     from studies.recipes import load_classifier_config
@@ -56,39 +66,30 @@ def _train(
     dataset = load_neural_dataset(folder, config_name)
     device = console.check_device(device)
     target = out or Path("runs") / f"{folder.resolve().name}-{dataset.name}-{Path(preset).stem}"
-    total = config.num_epochs * len(config.seeds)
+    per_epoch = sum(len(split) for split in dataset.entry.splits if split.name == "train")
     done = 0
-    with console.progress("epochs", quiet=quiet) as report_progress:
+    with console.progress("rows", quiet=quiet) as report_progress:
 
-        def count(index: int, epoch: int, accuracy: float) -> None:
-            del epoch, accuracy
+        def count(index: int, epoch: int, score: float) -> None:
+            """Count what is done here: early stopping and a training continued leave epochs out."""
+            del score
             nonlocal done
-            done = max(done + 1, index * config.num_epochs)
-            report_progress("train", done, total)
+            done += 1
+            left = (len(config.seeds) - index) * config.num_epochs - epoch
+            report_progress("train", done * per_epoch, (done + left) * per_epoch)
 
-        report = train_classifier(dataset, config, target, device=device, on_epoch=count)
-        report_progress("train", total, total)
+        report_progress("train", 0, config.num_epochs * len(config.seeds) * per_epoch)
+        report: ClassifierReport | RegressionReport
+        if config.properties:
+            report = train_regressor(dataset, config, target, device=device, on_epoch=count)
+        else:
+            report = train_classifier(dataset, config, target, device=device, on_epoch=count)
+        report_progress("train", max(1, done) * per_epoch, max(1, done) * per_epoch)
+    figures = draw_report(report, target)
     if as_json:
         console.print_json(config_to_mapping(report) | {"folder": target.as_posix()})
         return
-    _print_report(report)
-    console.print_line(f"wrote    {target}: report.json and one checkpoint per seed")
-
-
-def _print_report(report: ClassifierReport) -> None:
-    sizes = ", ".join(f"{size:,} {name}" for name, size in report.num_rows.items())
-    excluded = f"; {report.num_excluded} diverged left out" if report.num_excluded else ""
-    console.print_line(f"rows     {sizes}{excluded}")
-    rows = [
-        [f"seed {r.seed}", str(r.best_epoch), f"{r.train_accuracy:.4f}",
-         f"{r.validation_accuracy:.4f}", f"{r.test_accuracy:.4f}"]
-        for r in report.results
-    ]  # fmt: skip
-    rows.append(
-        ["mean", "", f"{report.train_accuracy:.4f}", f"{report.validation_accuracy:.4f}",
-         f"{report.test_accuracy:.4f} ± {report.test_accuracy_sd:.4f}"]
-    )  # fmt: skip
-    rows.append(["chance", "", "", "", f"{report.chance_accuracy:.4f}"])
-    rows.append(["majority class", "", "", "", f"{report.majority_accuracy:.4f}"])
-    title = f"{report.config.model.kind}, {report.num_parameters:,} parameters, on {report.name}"
-    console.print_table(title, ["", "best epoch", "train", "validation", "test"], rows)
+    print_report(report)
+    console.print_line(f"figures  {', '.join(path.name for path in figures)}")
+    known = "" if done else "; this training was there already"
+    console.print_line(f"wrote    {target}: report.json and one checkpoint per seed{known}")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from classifiers import MLP, ClassifierConfig, TrainedClassifier, load_classifier, save_classifier
 from classifiers.checkpoint import FORMAT_VERSION, checkpoint_name
 from classifiers.reader import build_reader
-from classifiers.space import space_of_values
+from classifiers.space import space_of, space_of_values
 from nefbench.errors import CheckpointError, TrainingError
+from nefbench.fields import Siren
 
 SPACE = space_of_values((5,))
 
@@ -128,6 +130,36 @@ def test_rows_of_another_shape_are_refused(
     assert f"(got shape {shape})" in str(caught.value)
 
 
+def test_fields_of_another_architecture_are_refused_with_both_named(fit_tiny: Any) -> None:
+    dataset = fit_tiny([0, 1] * 6, [("train", 6), ("validation", 3), ("test", 3)])
+    space = space_of(Siren(hidden_dim=2, num_layers=2, omega_0=15.0), 2, 1)
+    model = MLP(hidden_dims=())
+    other = TrainedClassifier(
+        build_reader(model, space, 2), ClassifierConfig(model=model), space, ("0", "1"), "d"
+    )
+
+    with pytest.raises(TrainingError) as caught:  # the rows are of the same length
+        other.predict_dataset(dataset, "test")
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert re.search(r"reads siren fields with 2 inputs and 1 outputs \(.*omega_0 15.0", message)
+    assert re.search(r"tiny \(siren-h2-shared\) holds siren .*omega_0 30.0", message)
+
+
+def test_a_split_of_the_right_fields_is_predicted(fit_tiny: Any) -> None:
+    dataset = fit_tiny([0, 1] * 6, [("train", 6), ("validation", 3), ("test", 3)])
+    space = space_of(Siren(hidden_dim=2, num_layers=2), 2, 1)
+    model = MLP(hidden_dims=())
+    right = TrainedClassifier(
+        build_reader(model, space, 2), ClassifierConfig(model=model), space, ("0", "1"), "d"
+    )
+
+    predicted = right.predict_dataset(dataset, "test")
+
+    assert torch.equal(predicted, right.predict(dataset.split("test").weights))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_rows_that_are_not_finite_are_refused(classifier: TrainedClassifier, value: float) -> None:
     bad = rows(4)
@@ -205,11 +237,11 @@ def test_an_older_format_asks_for_another_training(change: Any) -> None:
         load_classifier(path)
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, "3"])
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, "4"])
 def test_a_newer_format_asks_for_an_upgrade(change: Any, version: Any) -> None:
     path = change(lambda header, _: header.update(format_version=version))
 
-    with pytest.raises(CheckpointError, match="format version 3, this nefbench reads up to 2"):
+    with pytest.raises(CheckpointError, match="format version 4, this nefbench reads up to 3"):
         load_classifier(path)
 
 
@@ -226,6 +258,7 @@ def test_a_newer_format_asks_for_an_upgrade(change: Any, version: Any) -> None:
         lambda header, _: header["config"].update(batch_size=0),
         lambda header, _: header["config"].update(unknown=1),
         lambda header, _: header.pop("dataset_digest"),
+        lambda header, _: header.update(property_names=["a", "b", "c"]),
         lambda _, state: state.pop("normalisation.mean"),
         lambda _, state: state.update({"model.0.weight": torch.zeros(4, 6)}),
         lambda _, state: state.update({"model.0.weight": "text"}),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from classifiers import MLP, ClassifierConfig
+from classifiers import MLP, Augmentation, ClassifierConfig
 from nefbench.config import config_from_mapping, config_to_mapping
 from nefbench.errors import ConfigError
 
@@ -21,6 +21,19 @@ def test_the_default_is_the_setting_of_independent_replications() -> None:
     assert config.patience == 15
     assert config.noise_std == 0.0
     assert config.seeds == (0, 1, 2)
+    assert (config.schedule, config.warmup_steps) == ("constant", 0)
+    assert config.augmentation == Augmentation()
+    assert (config.gradient_clip, config.ema_decay, config.precision) == (None, None, "float32")
+    assert (config.compile, config.on_nan, config.target) == (False, "stop", "class")
+
+
+@pytest.mark.parametrize(
+    ("target", "properties"), [("class", ()), ("age", ("age",)), (("a", "b"), ("a", "b"))]
+)
+def test_the_target_is_the_class_or_one_or_several_properties(
+    target: Any, properties: tuple[str, ...]
+) -> None:
+    assert ClassifierConfig(target=target).properties == properties
 
 
 @pytest.mark.parametrize(
@@ -37,6 +50,14 @@ def test_the_default_is_the_setting_of_independent_replications() -> None:
         ({"batch_size": 1}, r"expected batch_size >= 2 \(got 1\)"),
         ({"num_epochs": 0}, r"expected num_epochs >= 1 \(got 0\)"),
         ({"patience": 0}, r"expected patience >= 1 \(got 0\)"),
+        ({"warmup_steps": -1}, r"expected warmup_steps >= 0 \(got -1\)"),
+        ({"gradient_clip": 0.0}, r"expected gradient_clip > 0 \(got 0.0\)"),
+        ({"gradient_clip": math.nan}, "expected gradient_clip > 0"),
+        ({"ema_decay": 1.0}, r"expected 0 < ema_decay < 1 \(got 1.0\)"),
+        ({"ema_decay": 0.0}, "expected 0 < ema_decay < 1"),
+        ({"target": ()}, "expected target 'class', or properties that differ"),
+        ({"target": ("a", "a")}, "expected target 'class', or properties that differ"),
+        ({"target": ("a", "class")}, "expected target 'class', or properties that differ"),
         ({"seeds": ()}, "expected seeds that differ"),
         ({"seeds": (1, 2, 1)}, r"expected seeds that differ and are >= 0 \(got \(1, 2, 1\)\)"),
         ({"seeds": (-1,)}, "expected seeds that differ and are >= 0"),
@@ -63,6 +84,8 @@ def test_a_configuration_survives_the_way_through_plain_data() -> None:
         model=MLP(hidden_dims=(3,), activation="relu", batch_norm=True, dropout=0.0),
         patience=None,
         seeds=(4, 5),
+        target=("a", "b"),
+        augmentation=Augmentation(gauge=("sign",), mixup=0.2),
     )
 
     assert config_from_mapping(ClassifierConfig, config_to_mapping(config)) == config

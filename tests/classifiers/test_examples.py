@@ -12,11 +12,19 @@ import pytest
 import torch
 
 from classifiers import examples_from_dataset, examples_from_signals
+from classifiers.examples import is_first_of_signal
 from fitting import FitConfig, run_fit
 from nefbench.errors import DatasetFormatError, TrainingError
 from nefbench.fields import Siren
 from nefbench.signals import signals_from_array
-from nefbench.weights import FieldRows, NeuralDataset, load_neural_dataset
+from nefbench.weights import (
+    FieldRows,
+    NeuralDataset,
+    load_neural_dataset,
+    read_manifest,
+    write_manifest,
+)
+from nefbench.weights.parts import read_part, write_part
 
 FitTiny = Callable[..., NeuralDataset]
 Rewrite = Callable[[Path, str, Callable[[FieldRows], FieldRows]], NeuralDataset]
@@ -34,6 +42,20 @@ def with_weight(rows: FieldRows, positions: list[int], value: float) -> FieldRow
     weights = rows.weights.clone()
     weights[positions, 3] = value
     return dataclasses.replace(rows, weights=weights)
+
+
+def with_properties(dataset: NeuralDataset, factors: dict[str, float]) -> NeuralDataset:
+    """Give every field properties: a factor times the index of its signal."""
+    entry = dataclasses.replace(dataset.entry, properties=tuple(factors))
+    parts = []
+    for part in dataset.entry.parts:
+        rows = read_part(dataset.folder, dataset.name, dataset.entry, part)
+        index = rows.signal_index.double()
+        rows = dataclasses.replace(rows, properties={k: f * index for k, f in factors.items()})
+        parts.append(write_part(dataset.folder, dataset.name, entry, part.split, part.start, rows))
+    entry = dataclasses.replace(entry, parts=tuple(parts))
+    write_manifest(dataset.folder, read_manifest(dataset.folder).with_config(dataset.name, entry))
+    return load_neural_dataset(dataset.folder)
 
 
 def test_the_rows_and_labels_of_a_dataset_are_taken_split_by_split(fitted_digits: Path) -> None:
@@ -118,6 +140,60 @@ def test_weights_that_are_not_finite_are_refused_with_their_positions(
         examples_from_dataset(dataset)
 
 
+def test_weights_that_are_not_finite_can_be_left_out_and_are_counted(
+    fit_tiny: FitTiny, rewrite_rows: Rewrite, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fit_tiny([0, 0, 0, *LABELS], [("train", 9), *SPLITS[1:]]).folder
+    rewrite_rows(folder, "train", lambda r: with_weight(r, [1, 2], math.nan))
+    rewrite_rows(folder, "train", lambda r: with_status(r, [2], "diverged"))
+    dataset = rewrite_rows(folder, "test", lambda r: with_weight(r, [0], math.inf))
+
+    examples = examples_from_dataset(dataset, on_nan="skip")
+
+    assert (examples.num_skipped, examples.num_excluded) == (2, 1)
+    assert [len(part) for part in examples.splits.values()] == [7, 3, 2]
+    assert "2 field(s) with NaN or infinite weights left out" in caplog.text
+
+
+def test_training_sees_every_field_of_a_signal_and_the_other_splits_the_first(
+    fit_tiny: FitTiny, rewrite_rows: Rewrite
+) -> None:
+    def repeat(rows: FieldRows) -> FieldRows:
+        # Two fits of each of the signals 0, 1, 2: in a part, fits follow each other.
+        index = torch.tensor([0, 1, 2, 0, 1, 2]) + int(rows.signal_index[0])
+        return dataclasses.replace(rows, signal_index=index)
+
+    labels = [0, 1, 0, 0, 1, 0] * 3
+    folder = fit_tiny(labels, [("train", 6), ("validation", 6), ("test", 6)]).folder
+    for split in ("train", "validation", "test"):
+        dataset = rewrite_rows(folder, split, repeat)
+    dataset = rewrite_rows(folder, "test", lambda r: with_status(r, [0], "diverged"))
+
+    examples = examples_from_dataset(dataset)
+
+    assert [len(part) for part in examples.splits.values()] == [6, 3, 3]
+    validation, test = (dataset.split(name).weights for name in ("validation", "test"))
+    assert torch.equal(examples.splits["validation"].rows, validation[:3])
+    # The first fit of signal 0 diverged: its second one takes its place.
+    assert torch.equal(examples.splits["test"].rows, test[[1, 2, 3]])
+
+
+def test_of_several_views_validation_and_test_take_the_first() -> None:
+    count = 6
+    rows = FieldRows(
+        weights=torch.zeros(count, 3),
+        signal_index=torch.tensor([0, 1, 2, 0, 1, 2]),
+        init_seed=torch.zeros(count, dtype=torch.int64),
+        loss=torch.zeros(count),
+        status=("ok",) * count,
+        labels=None,
+        quality={},
+        provenance={"view": torch.tensor([1, 0, 1, 0, 1, 0])},
+    )
+
+    assert is_first_of_signal(rows).tolist() == [False, True, False, True, False, True]
+
+
 def test_positions_of_bad_weights_count_the_diverged_fields_before_them(
     fit_tiny: FitTiny, rewrite_rows: Rewrite
 ) -> None:
@@ -183,6 +259,42 @@ def test_a_class_that_is_missing_outside_the_training_split_is_a_warning(
     assert [record.getMessage() for record in caplog.records] == [
         f"{dataset.folder} ({dataset.name}): split 'validation' has no 'c'"
     ]
+
+
+def test_properties_of_a_dataset_become_columns_in_the_order_asked_for(
+    fit_tiny: FitTiny,
+) -> None:
+    dataset = with_properties(fit_tiny(None, SPLITS), {"age": 2.0, "height": 3.0})
+
+    examples = examples_from_dataset(dataset, ("height", "age"))
+
+    assert examples.property_names == ("height", "age")
+    assert examples.class_names == ()
+    assert examples.num_outputs == 2
+    for name, part in examples.splits.items():
+        index = dataset.split(name).signal_index.double()
+        assert part.labels.dtype == torch.float64
+        assert torch.equal(part.labels, torch.stack([3 * index, 2 * index], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("properties", "target", "message"),
+    [
+        ({}, "age", "has no property 'age'; it has none"),
+        ({"age": 1.0}, "aeg", "has no property 'aeg'; did you mean 'age'?; it has age"),
+        ({"age": math.nan}, "age", "split 'train': 6 of 6 rows have no 'age'"),
+        ({"age": 0.0}, "age", "split 'train': 'age' is 0 in every row; there is nothing to pred"),
+    ],
+)
+def test_a_property_that_cannot_be_predicted_is_refused(
+    fit_tiny: FitTiny, properties: dict[str, float], target: str, message: str
+) -> None:
+    dataset = with_properties(fit_tiny(None, SPLITS), properties)
+
+    with pytest.raises(TrainingError) as caught:
+        examples_from_dataset(dataset, target)
+
+    assert message in str(caught.value)
 
 
 def test_an_unfinished_dataset_is_refused_with_the_command_that_continues(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import re
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from classifiers import (
     MLP,
+    Augmentation,
     ClassifierConfig,
     ClassifierReport,
     Examples,
@@ -20,13 +24,16 @@ from classifiers import (
     load_classifier,
     train_classifier,
     train_on_examples,
+    train_regressor,
 )
+from classifiers.batch import FieldBatch
 from classifiers.examples import LabelledRows
 from classifiers.space import WeightSpace
 from nefbench.config import config_from_mapping
-from nefbench.errors import TrainingError
+from nefbench.errors import CheckpointError, Interrupted, TrainingError
 from nefbench.spec import ParamSpec, TensorSpec
-from nefbench.weights import load_neural_dataset
+from nefbench.weights import NeuralDataset, load_neural_dataset, read_manifest, write_manifest
+from nefbench.weights.parts import read_part, write_part
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -235,7 +242,7 @@ def test_noise_changes_training() -> None:
     assert quiet.epochs[0].loss != noisy.epochs[0].loss
 
 
-def test_test_labels_change_nothing_but_the_test_accuracy(tmp_path: Path) -> None:
+def test_test_labels_change_nothing_but_the_test_results(tmp_path: Path) -> None:
     toy = examples((100, 30, 60), signal=6.0)
     shuffled = with_split(toy, "test", labels=1 - toy.splits["test"].labels)
 
@@ -244,9 +251,8 @@ def test_test_labels_change_nothing_but_the_test_accuracy(tmp_path: Path) -> Non
 
     assert true.test_accuracy > 0.9
     assert wrong.test_accuracy == pytest.approx(1 - true.test_accuracy)
-    assert dataclasses.replace(wrong.results[0], test_accuracy=0.0) == dataclasses.replace(
-        true.results[0], test_accuracy=0.0
-    )
+    for name in ("best_epoch", "train_accuracy", "validation_accuracy", "epochs"):
+        assert getattr(wrong.results[0], name) == getattr(true.results[0], name), name
     assert equal_states(saved_state(tmp_path / "a"), saved_state(tmp_path / "b"))
 
 
@@ -351,6 +357,22 @@ def test_chance_and_majority_are_those_of_a_hand_count() -> None:
     assert report.majority_accuracy == 0.2  # class 2 is the commonest in train, 1 of 5 in test
 
 
+def test_the_accuracy_of_every_class_is_that_of_its_test_rows(tmp_path: Path) -> None:
+    toy = examples((60, 20, 30), num_classes=4)
+    toy = with_split(toy, "test", labels=torch.tensor([0] * 12 + [1] * 12 + [3] * 6))
+
+    (result,) = train_on_examples(toy, config(), tmp_path).results
+
+    test = toy.splits["test"]
+    predicted = load_classifier(tmp_path / "classifier-seed0.pt").predict(test.rows)
+    for label in (0, 1, 3):
+        is_label = test.labels == label
+        right = float((predicted == test.labels)[is_label].double().mean())
+        assert result.class_accuracy[label] == pytest.approx(right)
+    assert result.class_accuracy[2] is None
+    assert sum(count for _, _, count in result.confusion) == 30
+
+
 def test_the_report_says_what_was_trained_on_what() -> None:
     toy = dataclasses.replace(examples((30, 20, 10)), num_excluded=7)
     settings = config(num_epochs=1)
@@ -364,6 +386,12 @@ def test_the_report_says_what_was_trained_on_what() -> None:
     assert report.name == "toy"
     assert report.config == settings
     assert report.seconds > 0
+    assert report.access == "weights"
+    assert report.class_names == ("0", "1")
+    (timing,) = train_on_examples(toy, config(num_epochs=1, seeds=(0,))).timings
+    assert len(timing.epoch_seconds) == 1
+    assert 0 < timing.step_seconds < timing.epoch_seconds[0]
+    assert timing.rows_per_s == pytest.approx(30 / timing.step_seconds)
 
 
 def test_progress_hears_of_every_epoch() -> None:
@@ -430,3 +458,346 @@ def test_a_dataset_that_cannot_be_classified_is_refused_before_anything_is_writt
         train_classifier(dataset, config(), tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
+
+
+# Rates, averages, precision
+
+
+def test_the_rate_warms_up_and_falls_to_almost_nothing() -> None:
+    # 60 rows in batches of 20: three steps per epoch, twelve in all.
+    settings = config(
+        batch_size=20, num_epochs=4, patience=None, warmup_steps=6, schedule="cosine",
+        learning_rate=0.1,
+    )  # fmt: skip
+
+    (result,) = train_on_examples(examples((60, 20, 20)), settings).results
+
+    # The last steps of the epochs are the steps 2, 5, 8, 11 from 0: 3/6, 6/6, then
+    # (1 + cos(pi s)) / 2 with s = 2/6 and 5/6.
+    expected = [0.05, 0.1, 0.1 * 0.75, 0.1 * (1 - math.sqrt(0.75)) / 2]
+    assert [epoch.learning_rate for epoch in result.epochs] == pytest.approx(expected)
+
+
+def test_the_gradient_is_cut_to_its_largest_norm(tmp_path: Path) -> None:
+    toy = examples((60, 20, 20))
+    one_step = {"batch_size": 60, "num_epochs": 1, "weight_decay": 0.0}
+
+    train_on_examples(toy, config(**one_step, learning_rate=1e-12), tmp_path / "start")
+    train_on_examples(toy, config(**one_step, gradient_clip=1e-10), tmp_path / "cut")
+    train_on_examples(toy, config(**one_step, gradient_clip=1e6), tmp_path / "loose")
+    train_on_examples(toy, config(**one_step), tmp_path / "free")
+
+    start, cut = (saved_state(tmp_path / name)["model.0.weight"] for name in ("start", "cut"))
+    # A step of Adam is rate * g / (|g| + 1e-8): with |g| <= 1e-10 at most a hundredth of the rate.
+    assert 0 < (cut - start).abs().max() < 1.01e-4
+    assert equal_states(saved_state(tmp_path / "loose"), saved_state(tmp_path / "free"))
+
+
+def test_what_is_kept_is_the_moving_average_of_the_parameters(tmp_path: Path) -> None:
+    toy = examples((60, 20, 20))
+    settings = {"batch_size": 30, "num_epochs": 1, "learning_rate": 0.1}
+    decay = 0.15  # above 1/10 and below 2/11: the second step has this decay, the first 1/10
+
+    train_on_examples(toy, config(**settings | {"learning_rate": 1e-12}), tmp_path / "start")
+    train_on_examples(toy, config(**settings, ema_decay=decay), tmp_path / "averaged")
+    train_on_examples(toy, config(**settings), tmp_path / "end")
+
+    start, averaged, end = (
+        saved_state(tmp_path / name)["model.0.weight"] for name in ("start", "averaged", "end")
+    )
+    # a_1 = 0.1 start + 0.9 p_1, a_2 = 0.15 a_1 + 0.85 end; so p_1 can be read off, and the first
+    # step of Adam moves every weight by the learning rate (and decays it by rate * 1e-2).
+    first = (averaged - 0.85 * end - 0.15 * 0.1 * start) / (0.15 * 0.9)
+    moved = (first - start * (1 - 0.1 * 1e-2)).abs()
+    np.testing.assert_allclose(moved.numpy(), 0.1, rtol=1e-3)
+
+
+def test_the_average_takes_the_running_statistics_of_the_network(tmp_path: Path) -> None:
+    toy = examples((60, 20, 20))
+    model = MLP(hidden_dims=(4, 4), batch_norm=True, dropout=0.0)
+    # Almost no learning: both networks see the same activations.
+    settings = {"model": model, "learning_rate": 1e-12, "num_epochs": 1}
+
+    train_on_examples(toy, config(**settings), tmp_path / "plain")
+    train_on_examples(toy, config(**settings, ema_decay=0.9), tmp_path / "averaged")
+
+    plain, averaged = saved_state(tmp_path / "plain"), saved_state(tmp_path / "averaged")
+    assert torch.equal(plain["model.3.running_mean"], averaged["model.3.running_mean"])
+    assert plain["model.3.running_mean"].abs().max() > 1e-3
+
+
+def test_bfloat16_rounds_products_but_keeps_parameters_and_results_in_float32(
+    tmp_path: Path,
+) -> None:
+    toy = examples((60, 20, 20), signal=6.0)
+
+    exact = train_on_examples(toy, config(), tmp_path / "a").results[0]
+    rounded = train_on_examples(toy, config(precision="bfloat16"), tmp_path / "b").results[0]
+
+    assert rounded.epochs[0].loss != exact.epochs[0].loss
+    # bfloat16 has 8 bits: three digits of a product
+    assert rounded.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=2e-2)
+    assert all(value.dtype == torch.float32 for value in saved_state(tmp_path / "b").values())
+    assert accuracy(tmp_path / "b", toy.splits["test"]) == rounded.test_accuracy
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_training_agrees_with_an_eager_one() -> None:
+    toy = examples((64, 20, 20))
+    # With dropout: compiled or not, the same units are dropped.
+    settings = {"model": MLP(hidden_dims=(8,), dropout=0.5), "num_epochs": 2}
+
+    eager = train_on_examples(toy, config(**settings)).results[0]
+    compiled = train_on_examples(toy, config(**settings, compile=True)).results[0]
+
+    for one, other in zip(compiled.epochs, eager.epochs, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)  # float32, four steps of Adam
+
+
+class ComplexSquare(nn.Sequential):
+    """A linear map of the row, squared as a complex number: there are none of bfloat16."""
+
+    def forward(self, batch: FieldBatch) -> Tensor:
+        outputs: Tensor = super().forward(batch.normalised)
+        return torch.complex(outputs, outputs).square().imag
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComplexModel:
+    access: ClassVar[str] = "weights"
+    normalisation: ClassVar[str] = "standardise"
+    kind: str = "complex"
+
+    def build(self, space: WeightSpace, num_outputs: int) -> nn.Module:
+        return ComplexSquare(nn.Linear(space.num_params, num_outputs))
+
+
+def test_a_model_that_bfloat16_is_nothing_for_is_refused_in_one_line(tmp_path: Path) -> None:
+    settings = config(model=ComplexModel(), precision="bfloat16")
+
+    with pytest.raises(TrainingError) as caught:
+        train_on_examples(examples((60, 20, 20)), settings, tmp_path / "out")
+
+    message = str(caught.value)
+    assert message.startswith("precision = 'bfloat16': not possible with model 'complex' on cpu (")
+    assert message.endswith("; leave it out")
+    assert "\n" not in message
+    assert not (tmp_path / "out").exists()
+    train_on_examples(examples((60, 20, 20)), config(model=ComplexModel(), num_epochs=1))
+
+
+# Stop and continue
+
+
+class Stop(Exception):  # noqa: N818 - no fault
+    """Raised by a test in the middle of a training."""
+
+
+def stop_after(seed_index: int, epoch: int, error: BaseException) -> Any:
+    def follow(index: int, done: int, score: float) -> None:
+        del score
+        if (index, done) == (seed_index, epoch):
+            raise error
+
+    return follow
+
+
+EVERYTHING: dict[str, Any] = {
+    "model": MLP(hidden_dims=(8, 8), dropout=0.3, batch_norm=True),
+    "noise_std": 0.1, "ema_decay": 0.9, "amsgrad": True, "warmup_steps": 3, "schedule": "cosine",
+    "gradient_clip": 0.5, "num_epochs": 6, "patience": None, "seeds": (0, 1),
+    "augmentation": Augmentation(dropout=0.1, mixup=0.3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [(0, 2), (0, 6), (1, 1), (1, 5)])
+def test_a_training_that_was_stopped_ends_with_the_same_bits(
+    tmp_path: Path, place: tuple[int, int]
+) -> None:
+    toy = examples((60, 20, 20))
+    whole = train_on_examples(toy, config(**EVERYTHING), tmp_path / "whole")
+
+    with pytest.raises(Stop):
+        train_on_examples(
+            toy, config(**EVERYTHING), tmp_path / "cut", on_epoch=stop_after(*place, Stop())
+        )
+    heard: list[tuple[int, int, float]] = []
+    continued = train_on_examples(
+        toy, config(**EVERYTHING), tmp_path / "cut", on_epoch=lambda *news: heard.append(news)
+    )
+
+    assert continued.results == whole.results
+    for seed in (0, 1):
+        assert equal_states(
+            saved_state(tmp_path / "whole", seed), saved_state(tmp_path / "cut", seed)
+        )
+    done = place[0] * 6 + place[1]
+    assert [news[:2] for news in heard] == [(i // 6, i % 6 + 1) for i in range(done, 12)]
+    assert len(continued.timings[place[0]].epoch_seconds) == 6
+    names = {path.name for path in (tmp_path / "cut").iterdir()}
+    assert names == {"classifier-seed0.pt", "classifier-seed1.pt", "report.json"}
+
+
+def test_ctrl_c_says_that_the_same_command_continues(tmp_path: Path) -> None:
+    toy = examples((60, 20, 20))
+
+    with pytest.raises(Interrupted) as caught:
+        train_on_examples(
+            toy, config(seeds=(3, 4)), tmp_path, on_epoch=stop_after(1, 2, KeyboardInterrupt())
+        )
+
+    assert str(caught.value) == (
+        "interrupted after 2 of 4 epochs of seed 4 (1 of 2 seeds are done): "
+        f"the same command continues from the last state in {tmp_path}"
+    )
+
+
+def test_ctrl_c_without_a_folder_says_that_nothing_is_kept() -> None:
+    with pytest.raises(Interrupted, match="nothing was kept"):
+        train_on_examples(
+            examples((60, 20, 20)), config(), on_epoch=stop_after(0, 2, KeyboardInterrupt())
+        )
+
+
+def test_a_finished_training_is_read_and_not_repeated(tmp_path: Path) -> None:
+    toy = examples((60, 20, 20))
+    first = train_on_examples(toy, config(), tmp_path)
+    heard: list[Any] = []
+
+    again = train_on_examples(toy, config(), tmp_path, on_epoch=lambda *news: heard.append(news))
+
+    assert again == first
+    assert heard == []
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_another_training_in_the_same_folder_is_refused_with_what_differs(
+    tmp_path: Path, stopped: bool
+) -> None:
+    toy = examples((60, 20, 20))
+    follow = stop_after(0, 2, Stop()) if stopped else lambda *_: None
+    with pytest.raises(Stop) if stopped else contextlib.nullcontext():
+        train_on_examples(toy, config(), tmp_path, on_epoch=follow)
+
+    message = re.escape(
+        f"{tmp_path} holds another training (batch_size 32, now 16); choose another folder with "
+        f"--out, or delete it"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train_on_examples(toy, config(batch_size=16), tmp_path)
+    with pytest.raises(TrainingError, match="of other fields"):
+        train_on_examples(dataclasses.replace(toy, digest="e"), config(), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_a_damaged_state_is_refused_with_the_remedy(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "unfinished.pt").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"unfinished\.pt is damaged.*delete it to train"):
+        train_on_examples(examples((60, 20, 20)), config(), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_damaged_report_is_refused_with_the_remedy(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+
+    with pytest.raises(TrainingError, match=r"report\.json is damaged"):
+        train_on_examples(examples((60, 20, 20)), config(), tmp_path)
+
+
+# Regression
+
+
+@pytest.fixture
+def measured_fields(fit_tiny: Any) -> NeuralDataset:
+    """Normal rows with two properties, of which the first is linear in the weights."""
+    dataset = fit_tiny(None, [("train", 60), ("validation", 20), ("test", 20)])
+    return with_properties(dataset)
+
+
+def with_properties(dataset: NeuralDataset) -> NeuralDataset:
+    """Declare and fill two properties, with other weights; the parts are written again."""
+    entry = dataclasses.replace(dataset.entry, properties=("level", "noise"))
+    parts = []
+    for part in dataset.entry.parts:
+        rows = read_part(dataset.folder, dataset.name, dataset.entry, part)
+        generator = torch.Generator().manual_seed(part.start)
+        weights = torch.randn(rows.weights.shape, generator=generator)
+        level = 100 + 7 * weights.double() @ torch.arange(weights.shape[1]).double()
+        properties = {
+            "level": level,
+            "noise": torch.rand(len(rows), dtype=torch.float64, generator=generator),
+        }
+        rows = dataclasses.replace(rows, weights=weights, properties=properties)
+        parts.append(write_part(dataset.folder, dataset.name, entry, part.split, part.start, rows))
+    entry = dataclasses.replace(entry, parts=tuple(parts))
+    manifest = read_manifest(dataset.folder).with_config(dataset.name, entry)
+    write_manifest(dataset.folder, manifest)
+    return load_neural_dataset(dataset.folder)
+
+
+def test_a_property_that_is_linear_in_the_weights_is_learned_in_its_own_unit(
+    measured_fields: NeuralDataset, tmp_path: Path
+) -> None:
+    dataset = measured_fields
+    settings = config(
+        model=MLP(hidden_dims=()), target=("level", "noise"), num_epochs=80, learning_rate=5e-2,
+        weight_decay=0.0, patience=None,
+    )  # fmt: skip
+
+    report = train_regressor(dataset, settings, tmp_path / "out")
+
+    level, noise = report.results[0].properties
+    assert (level.name, noise.name) == ("level", "noise")
+    assert level.r2 > 0.95
+    assert noise.r2 < 0.5
+    classifier = load_classifier(tmp_path / "out" / "classifier-seed0.pt")
+    rows = dataset.split("test")
+    predicted = classifier.predict(rows.weights)
+    assert predicted.shape == (20, 2)
+    error = predicted[:, 0] - rows.properties["level"]
+    assert float(error.abs().mean()) == pytest.approx(level.mae, rel=1e-6)
+    assert float(error.square().mean().sqrt()) == pytest.approx(level.rmse, rel=1e-6)
+    assert classifier.property_names == ("level", "noise")
+    # The epoch is the first with the highest validation R2, averaged over both properties.
+    course = [epoch.validation_r2 for epoch in report.results[0].epochs]
+    assert report.results[0].best_epoch == 1 + course.index(max(course))
+    assert report.results[0].test_r2 == pytest.approx((level.r2 + noise.r2) / 2)
+    spread = (rows.properties["level"] - dataset.split("train").properties["level"].mean()).abs()
+    assert report.baseline[0].mae == pytest.approx(float(spread.mean()))
+    assert train_regressor(dataset, settings, tmp_path / "out") == report
+
+
+def test_a_regression_that_was_stopped_ends_with_the_same_results(
+    measured_fields: NeuralDataset, tmp_path: Path
+) -> None:
+    dataset = measured_fields
+    settings = config(target="level", augmentation=Augmentation(mixup=0.5))
+    whole = train_regressor(dataset, settings, tmp_path / "whole")
+
+    with pytest.raises(Stop):
+        train_regressor(dataset, settings, tmp_path / "cut", on_epoch=stop_after(0, 2, Stop()))
+
+    assert train_regressor(dataset, settings, tmp_path / "cut").results == whole.results
+
+
+def test_predictions_that_are_never_finite_are_an_error_with_the_remedy(
+    measured_fields: NeuralDataset,
+) -> None:
+    settings = config(
+        target="level", learning_rate=1e38, num_epochs=2, model=MLP(hidden_dims=(4, 4))
+    )
+
+    with pytest.raises(TrainingError, match="no epoch gave finite predictions; lower learning_r"):
+        train_regressor(measured_fields, settings)
+
+
+def test_classes_and_properties_are_not_mixed_up(
+    measured_fields: NeuralDataset, fitted_digits: Path
+) -> None:
+    with pytest.raises(TrainingError, match=r"target 'level' is no class: use train_regressor"):
+        train_classifier(measured_fields, config(target="level"))
+    with pytest.raises(TrainingError, match=r"target 'class' is no property: use train_classif"):
+        train_regressor(load_neural_dataset(fitted_digits), config())
+    with pytest.raises(TrainingError, match="has no property 'levl'; did you mean 'level'"):
+        train_regressor(measured_fields, config(target="levl"))

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from classifiers import MLP, ClassifierConfig
+from classifiers import MLP, Augmentation, ClassifierConfig
+from classifiers.models import DWS
+from classifiers.space import space_of
 from fitting import Adam, AdamW, Constant, FitConfig, Random, Shared
 from nefbench.config import config_to_mapping
 from nefbench.errors import ConfigError
@@ -109,7 +111,30 @@ def presets(verb: str) -> list[str]:
 
 def test_there_is_a_preset_for_every_pair_of_signals_and_field() -> None:
     assert preset_names("fit") == sorted(f"{s}-{f}" for s in (*SIGNALS, "shapes") for f in STUDY)
-    assert preset_names("train") == ["mlp", "mlp-32", "mlp-64"]
+    assert preset_names("train") == [
+        "dws",
+        "dws-ds",
+        "gnn",
+        "gnn-1200k",
+        "gnn-1500k",
+        "gnn-500k",
+        "inr2vec",
+        "mlp",
+        "mlp-32",
+        "mlp-64",
+        "nfn",
+        "nfn-np",
+        "ng-gnn",
+        "ng-gnn-probes",
+        "ng-t",
+        "ng-t-probes",
+        "phase-gmn",
+        "probegen",
+        "probing",
+        "scale-gmn",
+        "scale-gmn-bidirectional",
+        "scale-gmn-small",
+    ]
 
 
 @pytest.mark.parametrize("verb", ["fit", "train"])
@@ -177,10 +202,30 @@ def test_the_published_example_is_a_preset() -> None:
 def test_the_baseline_of_navon_is_a_preset() -> None:
     config = load_classifier_config("mlp-32")
 
-    parameters = config.model.build(1185, 10).parameters()
+    parameters = config.model.build(
+        space_of(Siren(hidden_dim=32, num_layers=3), 2, 1), 10
+    ).parameters()
     assert sum(parameter.numel() for parameter in parameters) == 42_762
     assert (config.learning_rate, config.weight_decay, config.amsgrad) == (5e-3, 5e-4, True)
     assert (config.batch_size, config.num_epochs, config.noise_std) == (512, 100, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "set_layer", "num_params"), [("dws", "sab", 552_650), ("dws-ds", "ds", 320_586)]
+)
+def test_the_networks_of_navon_are_presets(name: str, set_layer: str, num_params: int) -> None:
+    config = load_classifier_config(name)
+
+    assert isinstance(config.model, DWS)
+    assert config.model == DWS(set_layer=config.model.set_layer)
+    assert config.model.set_layer == set_layer
+    network = config.model.build(space_of(Siren(hidden_dim=32, num_layers=3), 2, 1), 10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == num_params
+    assert (config.learning_rate, config.weight_decay, config.amsgrad) == (5e-3, 5e-4, True)
+    assert (config.batch_size, config.num_epochs, config.noise_std) == (512, 100, 0.1)
+    assert config.augmentation == Augmentation(
+        translation=0.25, rotation=45.0, scale=0.2, dropout=0.01
+    )
 
 
 def test_a_recipe_without_its_signals_is_the_fit() -> None:
@@ -193,6 +238,24 @@ def test_a_recipe_without_its_signals_is_the_fit() -> None:
         "signals": config_to_mapping(recipe.signals)
     }
     assert (fit.num_steps, fit.name) == (7, "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "num_params"),
+    [
+        ("nfn", 3_304_554),
+        ("nfn-np", 2_948_650),
+        ("inr2vec", 3_573_514),
+        ("probegen", 285_548),
+        ("probing", 282_506),
+    ],
+)
+def test_presets_have_the_numbers_of_parameters_that_they_state(name: str, num_params: int) -> None:
+    space = space_of(Siren(hidden_dim=32, num_layers=3), 2, 1)
+
+    network = load_classifier_config(name).model.build(space, 10)
+
+    assert sum(parameter.numel() for parameter in network.parameters()) == num_params
 
 
 def test_overrides_change_the_preset_and_nothing_else() -> None:
@@ -228,8 +291,8 @@ def test_overrides_reach_classifier_presets() -> None:
 def test_a_misspelt_preset_is_refused_with_a_suggestion_and_the_list() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'digits-sirn'; did you mean 'digits-siren'"):
         load_fit_recipe("digits-sirn")
-    with pytest.raises(ConfigError, match="presets: mlp, mlp-32, mlp-64, or the path"):
-        load_classifier_config("gnn")
+    with pytest.raises(ConfigError, match=r"presets: .*mlp, mlp-32, mlp-64.*, or the path"):
+        load_classifier_config("forest")
 
 
 def test_presets_of_another_verb_are_not_found() -> None:

@@ -1,0 +1,13 @@
+"""How fast classifiers are trained on this machine."""
+
+from classifiers.bench.measure import CASES, TrainBenchConfig, run_train_bench
+from classifiers.bench.report import Growth, ModelTiming, TrainBenchReport
+
+__all__ = [
+    "CASES",
+    "Growth",
+    "ModelTiming",
+    "TrainBenchConfig",
+    "TrainBenchReport",
+    "run_train_bench",
+]
