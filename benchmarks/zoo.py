@@ -1,12 +1,11 @@
 """Every model on the same fields with the same processor time: accuracy, parameters, throughput.
 
-Run ``python benchmarks/classifiers.py --out benchmarks/classifiers --mnist FOLDER`` (a Hub
+Run ``python benchmarks/zoo.py --out benchmarks/zoo --mnist FOLDER`` (a Hub
 repository on disk; without it the embedded digits alone). Fields are fitted on first use and kept
 in ``--work``, and so is the result of every training: a run that was stopped is continued by the
 same command, and ``--shard 0/2`` with ``--shard 1/2`` share the work between two processes.
 
-A training gets the processor time of its set of fields: the time of a step and of a validation is
-measured first, then as many whole epochs are run as fit, at least one, with a warm-up over a tenth
+A training gets the processor time of its set of fields: the time of an epoch is measured first, then as many whole epochs are run as come nearest, at least one, with a warm-up over a tenth
 of the steps (at most 1,000) and a cosine to zero. One thread each, so what else the machine does
 matters little. Choice of the epoch by validation, test once, as always.
 """
@@ -22,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from classifiers import ClassifierConfig, Examples, examples_from_dataset, train_on_examples
-from classifiers.reader import build_reader
+from classifiers.examples import LabelledRows
 from fitting import Automatic, run_fit
 from nefbench import files
 from nefbench.machine import processor_name
@@ -35,7 +33,7 @@ from studies.recipes import load_classifier_config, load_fit_recipe
 SEEDS = (0, 1, 2)
 _CUT = ["signals.train=train[:10000]", "signals.validation=train[10000:11000]",
         "signals.test=test[:2000]"]  # fmt: skip
-_TIMED_STEPS = 8
+_TIMED_ROWS = 640
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,41 @@ class Fields:
 
 RANDOM = "init.kind=random"
 SETS = {
-    "mnist siren random": Fields("mnist-siren", (*_CUT, RANDOM), 120),
-    "mnist siren shared": Fields("mnist-siren", tuple(_CUT), 40),
-    "mnist fouriernet shared": Fields("mnist-fouriernet", (*_CUT, "num_steps=200"), 40),
-    "mnist rffnet shared": Fields("mnist-rffnet", (*_CUT, "num_steps=400"), 40),
-    "digits siren random": Fields("digits-siren", (RANDOM,), 40),
-    "digits siren shared": Fields("digits-siren", (), 20),
+    "mnist siren random": Fields("mnist-siren", (*_CUT, RANDOM), 180),
+    "mnist siren shared": Fields("mnist-siren", tuple(_CUT), 60),
+    "mnist fouriernet shared": Fields("mnist-fouriernet", (*_CUT, "num_steps=200"), 60),
+    "mnist rffnet shared": Fields("mnist-rffnet", (*_CUT, "num_steps=400"), 60),
+    "digits siren random": Fields("digits-siren", (RANDOM,), 30),
+    "digits siren shared": Fields("digits-siren", (), 30),
 }
+COMMON = ("batch_size=64", "learning_rate=1e-3", "noise_std=0.0", "on_nan=stop")
+MOVED = "augmentation={translation=0.1, rotation=12.0, scale=0.1}"
+"""Signals are moved a little where fields start at random, for every model alike."""
+_FREQUENCIES = "model.num_frequencies=32"
 MODELS: dict[str, tuple[str, ...]] = {
     "mlp": ("mlp",),
-}
+    "gnn": (
+        "gnn", "model.hidden_dim=32", "model.node_mlp_dims=[64, 64]", "model.edge_mlp_dims=[32]",
+    ),
+    "ng-gnn": ("ng-gnn", _FREQUENCIES),
+    "ng-gnn, 64 probes": ("ng-gnn-probes", _FREQUENCIES),
+    "ng-t": (
+        "ng-t", _FREQUENCIES, "model.node_dim=32", "model.edge_dim=16", "model.attention_dim=64",
+        "model.num_heads=4", "model.edges=present",
+    ),
+    "dws, ds": ("dws-ds", "model.hidden_dim=16"),
+    "dws, sab": ("dws", "model.hidden_dim=16", "model.num_heads=4", "model.num_hidden=2"),
+    "nfn": ("nfn", "model.channels=[32, 32, 32]", "model.head_dims=[128]", _FREQUENCIES),
+    "scale-gmn": ("scale-gmn-small",),
+    "inr2vec": (
+        "inr2vec", "model.encoder_dims=[128, 128, 256]", "model.embedding_dim=256",
+        "model.classifier_dims=[128]",
+    ),
+    "phase-gmn": ("phase-gmn",),
+    "probing": ("probing",),
+    "probegen": ("probegen",),
+    "phase-probes": ("phase-probes",),
+}  # fmt: skip
 """Preset of ``nefbench train`` and overrides, by the name in the table."""
 
 
@@ -89,8 +112,8 @@ class Result:
 def main() -> None:
     """Train what has no result yet; write the table when nothing is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/classifiers"))
-    parser.add_argument("--work", type=Path, default=Path("runs/bench-classifiers"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/zoo"))
+    parser.add_argument("--work", type=Path, default=Path("runs/bench-zoo"))
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--shard", default="0/1")
     parser.add_argument("--only", nargs="*", help="Models; all if left out.")
@@ -142,11 +165,11 @@ def train(name: str, examples: Examples, model: str, seed: int) -> Result:
     """Train once within the processor time of the set."""
     budget = SETS[name].budget_s
     preset, *overrides = MODELS[model]
-    config = load_classifier_config(preset, overrides)
+    moved = MOVED if name.endswith("random") else "augmentation={}"
+    config = load_classifier_config(preset, [*COMMON, moved, *overrides])
     num_steps = len(examples.splits["train"]) // config.batch_size
-    per_step, per_row = measure(examples, config)
-    per_epoch = num_steps * per_step + len(examples.splits["validation"]) * per_row
-    num_epochs = max(1, int(budget / per_epoch))
+    per_epoch = seconds_per_row(examples, config) * len(examples.splits["train"])
+    num_epochs = max(1, round(budget / per_epoch))
     config = dataclasses.replace(
         config,
         seeds=(seed,),
@@ -167,7 +190,7 @@ def train(name: str, examples: Examples, model: str, seed: int) -> Result:
         num_epochs=num_epochs,
         num_parameters=report.num_parameters,
         access=config.model.access,
-        samples_per_s=config.batch_size / per_step,
+        samples_per_s=len(examples.splits["train"]) / per_epoch,
         train_accuracy=result.train_accuracy,
         validation_accuracy=result.validation_accuracy,
         test_accuracy=result.test_accuracy,
@@ -175,41 +198,44 @@ def train(name: str, examples: Examples, model: str, seed: int) -> Result:
     )
 
 
-def measure(examples: Examples, config: ClassifierConfig) -> tuple[float, float]:
-    """Return seconds of processor time of a training step, and of one row in evaluation."""
-    torch.manual_seed(0)
-    part = examples.splits["train"]
-    rows, labels = part.rows[: config.batch_size], part.labels[: config.batch_size]
-    reader = build_reader(config.model, examples.space, len(examples.class_names))
-    reader.normalisation.measure(part.rows)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-4, fused=True)
+def seconds_per_row(examples: Examples, config: ClassifierConfig) -> float:
+    """Return the processor time per training row and epoch, from the trainer on some of the rows.
+
+    Everything is in it: augmentation, step, and validation in proportion.
+    """
+    train = examples.splits["train"]
+    share = _TIMED_ROWS / len(train)
+    splits = {
+        name: LabelledRows(part.rows[:size], part.labels[:size])
+        for name, part in examples.splits.items()
+        for size in [max(2, round(share * len(part)))]
+    }
+    some = dataclasses.replace(examples, splits=splits)
+    settings = dataclasses.replace(config, seeds=(0,), num_epochs=3, patience=None)
     times = []
-    for _ in range(_TIMED_STEPS):
-        begin = time.process_time()
-        loss = functional.cross_entropy(reader(rows), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        times.append(time.process_time() - begin)
-    reader.eval()
-    with torch.no_grad():
-        begin = time.process_time()
-        reader(rows)
-        per_row = (time.process_time() - begin) / len(rows)
-    return statistics.median(times[2:]), per_row
+    before = time.process_time()
+
+    def note(*_: object) -> None:
+        nonlocal before
+        now = time.process_time()
+        times.append(now - before)
+        before = now
+
+    train_on_examples(some, settings, on_epoch=note)
+    return min(times[1:]) / len(splits["train"])
 
 
 def write(results: list[Result], out: Path) -> None:
     """Write every result, and the table."""
     files.write_json(
-        out / "classifiers.json",
+        out / "zoo.json",
         {
             "processor": processor_name(),
             "torch": torch.__version__,
             "results": [dataclasses.asdict(result) for result in results],
         },
     )
-    files.write_bytes(out / "classifiers.md", table(results).encode())
+    files.write_bytes(out / "zoo.md", table(results).encode())
 
 
 def table(results: list[Result]) -> str:
