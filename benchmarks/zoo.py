@@ -1,13 +1,14 @@
 """Every model on the same fields with the same processor time: accuracy, parameters, throughput.
 
-Run ``python benchmarks/zoo.py --out benchmarks/zoo --mnist FOLDER`` (a Hub
-repository on disk; without it the embedded digits alone). Fields are fitted on first use and kept
-in ``--work``, and so is the result of every training: a run that was stopped is continued by the
-same command, and ``--shard 0/2`` with ``--shard 1/2`` share the work between two processes.
+Run ``python benchmarks/zoo.py --out benchmarks/zoo --mnist FOLDER`` (a Hub repository on disk;
+without it the embedded digits alone). Fields are fitted on first use and kept in ``--work``, and so
+is the result of every training: a run that was stopped is continued by the same command, and
+``--shard 0/2`` with ``--shard 1/2`` share the work between two processes.
 
-A training gets the processor time of its set of fields: the time of an epoch is measured first, then as many whole epochs are run as come nearest, at least one, with a warm-up over a tenth
-of the steps (at most 1,000) and a cosine to zero. One thread each, so what else the machine does
-matters little. Choice of the epoch by validation, test once, as always.
+A training gets the processor time of its set of fields: the time of an epoch is measured on some of
+the rows, then as many whole epochs are run as come nearest, at least one, with a warm-up over a
+tenth of the steps (at most 1,000) and a cosine to zero. One thread each, so what else the machine
+does matters little. Choice of the epoch by validation, test once, as always.
 """
 
 from __future__ import annotations
