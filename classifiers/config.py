@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from classifiers.augmentation import Augmentation
+from classifiers.gauge_fixing import GaugeFixing
 from classifiers.models import MLP, ModelConfig
 
 CLASS = "class"
@@ -41,10 +42,14 @@ class ClassifierConfig:
     """Most passes over the training split."""
     patience: int | None = 15
     """Stop after this many epochs without better validation accuracy; None: never."""
+    gauge_fixing: GaugeFixing = "none"
+    """Form that all rows are brought to once, before anything else: training, validation, test and
+    what the finished classifier reads. The reference of ``aligned`` comes from training rows."""
     augmentation: Augmentation = Augmentation()
-    """What is done to the weights while training."""
+    """What is done to the weights while training, after gauge fixing."""
     noise_std: float = 0.0
-    """Gaussian noise on the normalised weights while training, fresh in every epoch."""
+    """Gaussian noise on the normalised weights while training, fresh in every epoch: its generator
+    is seeded by seed and epoch."""
     on_nan: Literal["stop", "skip"] = "stop"
     """What to do with fields whose weights are not finite: end with an error, or leave them out
     and count them."""
@@ -73,6 +78,11 @@ class ClassifierConfig:
             raise ValueError(f"expected 0 < ema_decay < 1 (got {self.ema_decay})")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"expected seeds that differ and are >= 0 (got {self.seeds})")
+        if self.gauge_fixing != "none" and self.augmentation.gauge:
+            raise ValueError(
+                f"gauge_fixing = {self.gauge_fixing!r} takes away what augmentation.gauge = "
+                f"{list(self.augmentation.gauge)} brings in; leave out one of them"
+            )
         self._check_target()
 
     def _check_target(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from classifiers.checkpoint import TrainedClassifier, checkpoint_name, save_classifier
 from classifiers.config import ClassifierConfig
@@ -23,6 +25,7 @@ from classifiers.evaluation import (
 )
 from classifiers.examples import Examples, LabelledRows, examples_from_dataset
 from classifiers.folder import REPORT_NAME, Finished, TrainingFolder
+from classifiers.gauge_fixing import fix_gauge, reference_row
 from classifiers.loop import Training
 from classifiers.reader import WeightReader, read_rows
 from classifiers.report import (
@@ -42,6 +45,9 @@ __all__ = ["REPORT_NAME", "Progress", "train_classifier", "train_on_examples", "
 Progress = Callable[[int, int, float], None]
 """Told ``(index of the seed, epoch, validation accuracy or R2)`` after every epoch."""
 
+FixingProgress = Callable[[str, int, int], None]
+"""Told ``("reference", "canonical" or "aligned", rows done, rows in all)``."""
+
 Splits = dict[str, LabelledRows]
 ResultT = TypeVar("ResultT", SeedResult, RegressionResult)
 
@@ -53,6 +59,7 @@ def train_classifier(
     *,
     device: str = "cpu",
     on_epoch: Progress = lambda *_: None,
+    on_fixed: FixingProgress = lambda *_: None,
 ) -> ClassifierReport:
     """Train one classifier per seed on the weights of a neural dataset.
 
@@ -63,6 +70,7 @@ def train_classifier(
             A training that was stopped goes on where it was, a finished one is read.
         device: ``cpu`` or ``cuda``.
         on_epoch: Progress.
+        on_fixed: Progress of ``config.gauge_fixing``, which comes first, once for all seeds.
 
     Raises:
         TrainingError: If the dataset cannot be classified as it is, or ``out`` holds another
@@ -74,7 +82,9 @@ def train_classifier(
     if config.properties:
         raise TrainingError(f"target {config.target!r} is no class: use train_regressor")
     examples = examples_from_dataset(dataset, on_nan=config.on_nan)
-    return train_on_examples(examples, config, out, device=device, on_epoch=on_epoch)
+    return train_on_examples(
+        examples, config, out, device=device, on_epoch=on_epoch, on_fixed=on_fixed
+    )
 
 
 def train_on_examples(
@@ -84,6 +94,7 @@ def train_on_examples(
     *,
     device: str = "cpu",
     on_epoch: Progress = lambda *_: None,
+    on_fixed: FixingProgress = lambda *_: None,
 ) -> ClassifierReport:
     """Train one classifier per seed on any labelled rows; see ``train_classifier``."""
     folder = TrainingFolder(_path(out), config, examples.digest)
@@ -91,8 +102,9 @@ def train_on_examples(
     if known is not None:
         return known
     trained = _train_seeds(
-        examples, config, folder, _path(out), device, on_epoch, SeedResult, _classifier_result
-    )
+        examples, config, folder, _path(out), device, on_epoch, on_fixed, SeedResult,
+        _classifier_result,
+    )  # fmt: skip
     report = ClassifierReport(
         name=examples.name,
         config=config,
@@ -120,6 +132,7 @@ def train_regressor(
     *,
     device: str = "cpu",
     on_epoch: Progress = lambda *_: None,
+    on_fixed: FixingProgress = lambda *_: None,
 ) -> RegressionReport:
     """Train one network per seed that reads numeric properties of signals from weights.
 
@@ -135,7 +148,7 @@ def train_regressor(
     if known is not None:
         return known
     trained = _train_seeds(
-        examples, config, folder, _path(out), device, on_epoch, RegressionResult,
+        examples, config, folder, _path(out), device, on_epoch, on_fixed, RegressionResult,
         _regression_result,
     )  # fmt: skip
     report = RegressionReport(
@@ -174,15 +187,19 @@ def _train_seeds(
     out: Path | None,
     device: str,
     on_epoch: Progress,
+    on_fixed: FixingProgress,
     kind: type[ResultT],
     measure: _Measure[ResultT],
 ) -> _Trained[ResultT]:
     begin = time.perf_counter()
+    finished = folder.load(kind, torch.device(device))
+    reference = None
+    if len(finished) < len(config.seeds):
+        examples, reference = _fixed(examples, config, on_fixed)
     splits = {
         name: LabelledRows(part.rows.to(device), part.labels.to(device))
         for name, part in examples.splits.items()
     }
-    finished = folder.load(kind, torch.device(device))
     kept_seconds = sum(sum(item.timing.epoch_seconds) for item in finished)
     for index, seed in enumerate(config.seeds):
         if index < len(finished):
@@ -199,7 +216,7 @@ def _train_seeds(
         if out is not None:
             trained = TrainedClassifier(
                 network.cpu(), config, examples.space, examples.class_names, examples.digest,
-                examples.property_names, training.scale and training.scale.cpu(),
+                examples.property_names, training.scale and training.scale.cpu(), reference,
             )  # fmt: skip
             save_classifier(trained, out / checkpoint_name(seed))
         item = Finished(result, _timing(training, splits), training.num_parameters)
@@ -211,6 +228,35 @@ def _train_seeds(
         finished[-1].num_parameters,
         kept_seconds + time.perf_counter() - begin,
     )
+
+
+def _fixed(
+    examples: Examples, config: ClassifierConfig, on_fixed: FixingProgress
+) -> tuple[Examples, Tensor | None]:
+    """Return examples in the form of ``config.gauge_fixing``, and the reference of ``aligned``.
+
+    The reference is a function of the training rows: a training that was stopped finds the same
+    one again when it goes on.
+    """
+    kind, space, splits = config.gauge_fixing, examples.space, examples.splits
+    if kind == "none":
+        return examples, None
+    with torch.random.fork_rng(devices=[]):
+        config.model.build(space, examples.num_outputs)  # what it cannot read shows now
+    reference = None
+    if kind == "aligned":
+        on_rows = partial(on_fixed, "reference")
+        reference = reference_row(space, splits["train"].rows, on_rows=on_rows)
+    fixed, before, total = {}, 0, sum(map(len, splits.values()))
+
+    def count(before: int, done: int, _: int) -> None:
+        on_fixed(kind, before + done, total)
+
+    for name, part in splits.items():
+        rows = fix_gauge(kind, space, part.rows, reference, on_rows=partial(count, before))
+        fixed[name] = LabelledRows(rows, part.labels)
+        before += len(part)
+    return dataclasses.replace(examples, splits=fixed), reference
 
 
 def _run(

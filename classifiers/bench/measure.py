@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import nefbench
 from classifiers.bench.contenders import Contender, synchronise
 from classifiers.bench.report import Growth, ModelTiming, TrainBenchReport
-from classifiers.bench.zoo import contenders
+from classifiers.bench.zoo import HEADLINE, contenders
 from classifiers.config import ClassifierConfig
 from classifiers.examples import Examples, LabelledRows
 from classifiers.space import WeightSpace, space_of
@@ -33,6 +34,7 @@ CASES = {
 """The two sizes that the literature trains on: SIREN 3x32 of grey and of RGB images."""
 
 Say = Callable[[str], None]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +55,30 @@ class TrainBenchConfig:
     """Processor threads of a step."""
     growth_models: tuple[str, ...] = ("mlp", "gnn")
     """Contenders that train an epoch on sets of growing size."""
-    growth_fields: tuple[int, ...] = (512, 1024, 2048, 4096)
+    growth_fields: tuple[int, ...] = (256, 512, 1024, 2048)
     """Sizes of the sets."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "repetitions", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        unknown = set(self.cases) - set(CASES)
-        if unknown or not self.cases:
-            raise ValueError(f"expected cases of {', '.join(CASES)} (got {self.cases})")
-        known = [contender.name for contender in contenders()]
-        for name in (*self.models, *self.growth_models):
-            if name not in known:
-                raise ValueError(f"expected models of {', '.join(known)} (got {name!r})")
+        if not self.seconds > 0:
+            raise ValueError(f"expected seconds > 0 (got {self.seconds})")
+        if min(self.growth_fields, default=1) < 1:
+            raise ValueError(f"expected growth_fields >= 1 (got {list(self.growth_fields)})")
+        if not self.cases:
+            raise ValueError(f"expected cases of {', '.join(CASES)} (got none)")
+        names = tuple(contender.name for contender in contenders())
+        for key, known in (("cases", tuple(CASES)), ("models", names), ("growth_models", names)):
+            for name in getattr(self, key):
+                if name not in known:
+                    raise ValueError(f"expected {key} of {', '.join(known)} (got {name!r})")
+
+
+QUICK = TrainBenchConfig(
+    cases=("R1",), models=HEADLINE, repetitions=3, seconds=0.5, growth_fields=()
+)
+"""About a minute: models that have a baseline, on the smaller size."""
 
 
 def run_train_bench(
@@ -83,9 +95,10 @@ def run_train_bench(
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     chosen = [c for c in contenders() if not config.models or c.name in config.models]
     timings: list[ModelTiming] = []
+    product_rates: list[float] = []
     with _threads(config.threads):
         for case in config.cases:
-            timings += _measure_case(case, chosen, config, device, say)
+            timings += _measure_case(case, chosen, config, device, say, product_rates)
         growth = [
             point
             for contender in chosen
@@ -101,6 +114,7 @@ def run_train_bench(
         nefbench=nefbench.__version__,
         date=date,
         repetitions=config.repetitions,
+        gflop_per_s=statistics.median(product_rates) / 1e9,
         timings=tuple(timings),
         growth=tuple(growth),
         seconds=time.perf_counter() - begin,
@@ -158,7 +172,12 @@ class _Job:
 
 
 def _measure_case(
-    case: str, chosen: list[Contender], config: TrainBenchConfig, device: str, say: Say
+    case: str,
+    chosen: list[Contender],
+    config: TrainBenchConfig,
+    device: str,
+    say: Say,
+    product_rates: list[float],
 ) -> list[ModelTiming]:
     space = CASES[case]
     generator = torch.Generator().manual_seed(0)
@@ -168,6 +187,7 @@ def _measure_case(
     jobs: dict[str, _Job] = {}
     deviations: dict[str, float] = {}
     memory: dict[str, float] = {}
+    operations: dict[str, int] = {}
     for contender in chosen:
         say(f"{case}: {contender.name}")
         job = _Job(contender, space, rows, labels, device)
@@ -176,22 +196,28 @@ def _measure_case(
         if baseline is not None and contender.is_same:
             deviations[contender.name] = _deviation(job, baseline, config.batch_size, device)
         memory[contender.name] = _memory_per_sample(job, config.batch_size, device)
-        job.step(config.batch_size)
+        operations[contender.name] = _operations(job, config.batch_size)
+    of_case: list[float] = []
     for repetition in range(config.repetitions):
         say(f"{case}: round {repetition + 1} of {config.repetitions}")
         for job in jobs.values():
             job.time(config.batch_size, config.seconds)
+            of_case.append(_product_rate(device))
+    product_rates += of_case
     rates = {name: statistics.median(job.rates) for name, job in jobs.items()}
     return [
         ModelTiming(
             case=case,
             name=name,
             num_parameters=sum(p.numel() for p in job.network.parameters()),
-            num_modules=sum(1 for _ in job.network.modules()),
+            num_modules=_count_modules(job.network),
+            num_layer_modules=_largest_layer(job.network),
             batch_size=config.batch_size,
             samples_per_s=rates[name],
             samples_per_s_best=max(job.rates),
             samples_per_s_worst=min(job.rates),
+            mflop_per_sample=operations[name] / config.batch_size / 1e6,
+            floor_ms=1e3 * operations[name] / statistics.median(of_case),
             memory_per_sample=memory[name],
             baseline=job.contender.baseline if job.contender.baseline in rates else None,
             ratio=(
@@ -225,22 +251,62 @@ def _memory_per_sample(job: _Job, batch_size: int, device: str) -> float:
     kept: dict[int, int] = {}
     held: list[Tensor] = []  # alive, so that no address is used twice
 
-    def count(tensor: Tensor) -> Tensor:
+    def count(tensor: Tensor) -> None:  # a graph that held its own results would stay forever
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-            held.append(tensor)
-        return tensor
+            held.append(tensor.detach())
 
     inputs = job.feed(torch.arange(batch_size, device=device))
-    with torch.autograd.graph.saved_tensors_hooks(count, _same):
+    with torch.autograd.graph.saved_tensors_hooks(count, _never_asked):
         outputs = job.network(inputs)
     del outputs
     return sum(kept.values()) / batch_size
 
 
-def _same(tensor: Any) -> Any:
-    return tensor
+def _never_asked(_: Any) -> Any:
+    raise AssertionError("there is no backward pass")
+
+
+def _operations(job: _Job, batch_size: int) -> int:
+    """Count operations of the matrix products of one training step, which is taken."""
+    in_place = {torch.ops.aten.addmm_: _operations_of_addmm}
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        job.step(batch_size)
+    return int(counter.get_total_flops())
+
+
+def _operations_of_addmm(total: Shape, left: Shape, right: Shape, **_: object) -> int:
+    """Count one kind of product that torch's counter leaves out."""
+    del total
+    return 2 * left[0] * left[1] * right[1]
+
+
+def _product_rate(device: str) -> float:
+    """Measure operations per second of fp32 products: from the cache, or filling a GPU."""
+    rows, width = (1024, 256) if device == "cpu" else (8192, 4096)
+    left, right = (torch.randn(size, width, device=device) for size in (rows, width))
+    product, best = left @ right, 0.0
+    for _ in range(5):
+        synchronise(device)
+        begin = time.perf_counter()
+        for _ in range(4):
+            torch.mm(left, right, out=product)
+        synchronise(device)
+        best = max(best, 8 * rows * width**2 / (time.perf_counter() - begin))
+    return best
+
+
+def _count_modules(module: nn.Module) -> int:
+    return sum(1 for _ in module.modules())
+
+
+def _largest_layer(network: nn.Module) -> int:
+    """Count the modules of the largest member of a list of modules; of the network without any."""
+    lists = [m for m in network.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
+    own = [layers for layers in lists if layers is network or layers in network.children()]
+    members = [_count_modules(member) for layers in own for member in layers]
+    return max(members, default=_count_modules(network))
 
 
 def _growth(

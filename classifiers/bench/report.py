@@ -14,10 +14,14 @@ class ModelTiming:
         name: Of the contender.
         num_parameters: Of the network.
         num_modules: ``nn.Module`` objects of the network.
+        num_layer_modules: Those of its largest layer: member of a list of modules.
         batch_size: Fields per step.
         samples_per_s: Fields per second of training steps: forward, backward, optimizer.
         samples_per_s_best: Of the fastest repetition.
         samples_per_s_worst: Of the slowest.
+        mflop_per_sample: Millions of operations of the matrix products of a step, per field: two
+            per multiply and add, forward and backward, whatever is computed twice included.
+        floor_ms: Time of these products alone for a step, at the measured rate of products.
         memory_per_sample: Bytes that the forward pass keeps for the backward pass, per field.
         baseline: Contender that the ratio is over; None where there is none.
         ratio: Rate over that of the baseline.
@@ -29,10 +33,13 @@ class ModelTiming:
     name: str
     num_parameters: int
     num_modules: int
+    num_layer_modules: int
     batch_size: int
     samples_per_s: float
     samples_per_s_best: float
     samples_per_s_worst: float
+    mflop_per_sample: float
+    floor_ms: float
     memory_per_sample: float
     baseline: str | None
     ratio: float | None
@@ -67,6 +74,7 @@ class TrainBenchReport:
         nefbench: Version.
         date: When the run began, ISO 8601, UTC.
         repetitions: Per contender.
+        gflop_per_s: Rate of large fp32 matrix products, median over all rounds of all cases.
         timings: One per contender and case.
         growth: One per model and size.
         seconds: Wall time of the run.
@@ -80,6 +88,7 @@ class TrainBenchReport:
     nefbench: str
     date: str
     repetitions: int
+    gflop_per_s: float
     timings: tuple[ModelTiming, ...]
     growth: tuple[Growth, ...]
     seconds: float

@@ -9,10 +9,13 @@ from classifiers.models.nfn import NFN
 from classifiers.models.ng_gnn import NGGNN
 from classifiers.models.ng_t import NGT
 from classifiers.models.phase_gmn import PhaseGMN
+from classifiers.models.phase_probes import PhaseProbes
 from classifiers.models.probegen import ProbeGen
 from classifiers.models.scale_gmn import ScaleGMN
 
-ModelConfig = MLP | GNN | NGGNN | NGT | DWS | NFN | ScaleGMN | PhaseGMN | Inr2Vec | ProbeGen
+ModelConfig = (
+    MLP | GNN | NGGNN | NGT | DWS | NFN | ScaleGMN | PhaseGMN | PhaseProbes | Inr2Vec | ProbeGen
+)
 """Every model that can be named in a configuration."""
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "PhaseGMN",
+    "PhaseProbes",
     "ProbeGen",
     "ScaleGMN",
 ]

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from classifiers.batch import FieldBatch
 from classifiers.graph import Topology, to_graph, topology_of
 from classifiers.models.base import Access
+from classifiers.models.gnn_messages import send_messages
 from classifiers.models.layers import perceptron
+from classifiers.models.ng_gnn import targets_of
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -164,7 +166,8 @@ class GraphStep(nn.Module):
     """One round of messages, for nodes ``[B, N, h]`` and one edge tensor per arrow.
 
     Linear maps of joined features are sums of linear maps: those of nodes are taken once per node,
-    not once per edge.
+    not once per edge. The last linear map of the messages follows their mean; of edges it is taken
+    only where they are read again.
     """
 
     def __init__(self, config: GNN) -> None:
@@ -174,54 +177,63 @@ class GraphStep(nn.Module):
         self.residual = config.residual
 
     def forward(
-        self, nodes: Tensor, edges: Sequence[Tensor], arrows: Sequence[Arrow], topology: Topology
+        self,
+        nodes: Tensor,
+        edges: Sequence[Tensor],
+        arrows: Sequence[Arrow],
+        topology: Topology,
+        targets: Sequence[int] | None = None,
+        next_targets: Sequence[int] | None = None,
+        encoders: Sequence[tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Update all nodes and all edges."""
-        last = list(self.edge_mlp.children())[-1]
-        hidden = self._hidden(nodes, edges, arrows, topology)
-        messages = [last(values) for values in hidden]
-        received = [
-            mean_of(messages, arrows, topology, target) for target in range(len(topology.sets))
-        ]
-        nodes = self._update(nodes, torch.cat(received, dim=1))
-        if self.residual:
-            messages = [old + new for old, new in zip(edges, messages, strict=True)]
-        return nodes, messages
+        """Update nodes and edges.
 
-    def finish(
-        self, nodes: Tensor, edges: Sequence[Tensor], arrows: Sequence[Arrow], topology: Topology
-    ) -> Tensor:
-        """Update the output nodes alone, ``[B, c, h]``: in the last step nothing else is read.
-
-        No edge is needed afterwards, so the last linear map of the messages follows the mean.
+        Args:
+            nodes: ``[B, N, h]``.
+            edges: ``[B, n_source, n_target, h]`` per arrow.
+            arrows: Where messages run.
+            topology: Sizes of the sets.
+            targets: Sets to update; None: all. Other nodes are returned as they were.
+            next_targets: Sets, all of them targets, into which edges are updated; None: all
+                targets. Other edges are returned as they were.
+            encoders: Per arrow kernel ``[h, F]`` and bias of the linear map that makes its edges
+                from ``[B, n_source, n_target, F]``; None: they are made.
         """
-        outputs = len(topology.sets) - 1
-        entering = [place for place, arrow in enumerate(arrows) if arrow.target == outputs]
-        chosen = [arrows[place] for place in entering]
-        hidden = self._hidden(nodes, [edges[place] for place in entering], chosen, topology)
-        pooled = mean_of(hidden, chosen, topology, outputs)
-        last = list(self.edge_mlp.children())[-1]
-        return self._update(nodes[:, topology.slices()[outputs]], last(pooled))
-
-    def _hidden(
-        self, nodes: Tensor, edges: Sequence[Tensor], arrows: Sequence[Arrow], topology: Topology
-    ) -> list[Tensor]:
-        """Return the edge MLP up to its last linear map, ``[B, n_source, n_target, width]``."""
-        first, *inner, _ = self.edge_mlp.children()
-        assert isinstance(first, nn.Linear)
+        targets = range(len(topology.sets)) if targets is None else targets
+        next_targets = targets if next_targets is None else next_targets
+        first, *inner, last = (m for m in self.edge_mlp.children() if isinstance(m, nn.Linear))
         of_source, of_target, of_edge = first.weight.chunk(3, dim=1)
-        sources = F.linear(nodes, of_source)
-        targets = F.linear(nodes, of_target, first.bias)
+        from_part = F.linear(nodes, of_source)
+        to_part = F.linear(nodes, of_target, first.bias)
+        hidden_maps = [part for layer in inner for part in (layer.weight, layer.bias)]
         places = topology.slices()
-        results = []
-        for arrow, values in zip(arrows, edges, strict=True):
-            hidden = F.linear(values, of_edge)
-            hidden += sources[:, places[arrow.source]].unsqueeze(2)
-            hidden += targets[:, places[arrow.target]].unsqueeze(1)
-            for layer in inner:
-                hidden = layer(hidden)
-            results.append(hidden)
-        return results
+        edges, sums = list(edges), [nodes] * len(arrows)
+        for place, arrow in enumerate(arrows):
+            if arrow.target in targets:
+                is_kept = arrow.target in next_targets
+                sums[place], new = send_messages(
+                    edges[place],
+                    from_part[:, places[arrow.source]],
+                    to_part[:, places[arrow.target]],
+                    of_edge,
+                    hidden_maps,
+                    (last.weight, last.bias) if is_kept else (),
+                    encoder=None if encoders is None else encoders[place],
+                    residual=self.residual,
+                )
+                edges[place] = edges[place] if new is None else new
+        states = [nodes[:, place] for place in places]
+        received = []
+        for target in targets:
+            mean = mean_of(sums, arrows, topology, target)
+            received.append(torch.zeros_like(states[target]) if mean is None else last(mean))
+        updated = self._update(
+            torch.cat([states[target] for target in targets], dim=1), torch.cat(received, dim=1)
+        )
+        sizes = [topology.sets[target].size for target in targets]
+        for target, values in zip(targets, updated.split(sizes, dim=1), strict=True):
+            states[target] = values
+        return torch.cat(states, dim=1), edges
 
     def _update(self, nodes: Tensor, received: Tensor) -> Tensor:
         change: Tensor = self.node_mlp(torch.cat([nodes, received], dim=-1))
@@ -229,19 +241,24 @@ class GraphStep(nn.Module):
 
 
 def mean_of(
-    messages: Sequence[Tensor], arrows: Sequence[Arrow], topology: Topology, target: int
-) -> Tensor:
-    """Average all messages that enter a node set, ``[B, n_target, h]``; zero if none do."""
-    entering = [
-        (values.sum(dim=1), values.shape[1])
-        for arrow, values in zip(arrows, messages, strict=True)
-        if arrow.target == target
-    ]
+    sums: Sequence[Tensor], arrows: Sequence[Arrow], topology: Topology, target: int
+) -> Tensor | None:
+    """Average over all edges that enter a node set.
+
+    Args:
+        sums: Per arrow what its edges bring, summed over sources, ``[B, n_target, h]``.
+        arrows: Which sums enter which set.
+        topology: Sizes of the sets.
+        target: The set.
+
+    Returns:
+        ``[B, n_target, h]``; None if no edge enters the set.
+    """
+    entering = [place for place, arrow in enumerate(arrows) if arrow.target == target]
     if not entering:
-        batch, *_, dim = messages[0].shape
-        return messages[0].new_zeros(batch, topology.sets[target].size, dim)
-    total = torch.stack([values for values, _ in entering]).sum(dim=0)
-    return total / sum(degree for _, degree in entering)
+        return None
+    degree = sum(topology.sets[arrows[place].source].size for place in entering)
+    return torch.stack([sums[place] for place in entering]).sum(dim=0) / degree
 
 
 class GraphNetwork(nn.Module):
@@ -255,6 +272,8 @@ class GraphNetwork(nn.Module):
         self.topology = topology_of(space)
         self.arrows = arrows_of(self.topology, config.reverse_edges)
         num_steps = steps_of(config, space, self.topology)
+        pairs = [(arrow.source, arrow.target) for arrow in self.arrows]
+        self.targets = targets_of(self.topology, pairs, num_steps)
         dim = config.hidden_dim
         self.encode_nodes = nn.Linear(self.topology.node_dim, dim, bias=False)
         kinds = node_kinds(self.topology)
@@ -285,26 +304,27 @@ class GraphNetwork(nn.Module):
         """Map ``B`` rows to ``[B, K]``."""
         graph = to_graph(self.space, self.topology, batch.normalised)
         nodes = self.encode_nodes(graph.nodes) + self.node_embedding(self.node_kind)
-        edges = [self._encode(graph.edges, place) for place in range(len(self.arrows))]
-        *steps, last = self.steps
-        for step in steps:
-            nodes, edges = step(nodes, edges, self.arrows, self.topology)
-        assert isinstance(last, GraphStep)
-        outputs = last.finish(nodes, edges, self.arrows, self.topology)
-        logits: Tensor = self.readout(outputs.flatten(1))
+        edges = [
+            graph.edges[arrow.block].transpose(1, 2)
+            if arrow.is_reverse
+            else graph.edges[arrow.block]
+            for arrow in self.arrows
+        ]
+        encoders: list[tuple[Tensor, Tensor]] | None
+        encoders = [self._encoder(place) for place in range(len(self.arrows))]
+        for step, *targets in zip(self.steps, self.targets, (*self.targets[1:], ()), strict=True):
+            nodes, edges = step(nodes, edges, self.arrows, self.topology, *targets, encoders)
+            encoders = None
+        logits: Tensor = self.readout(nodes[:, self.topology.slices()[-1]].flatten(1))
         return logits
 
-    def _encode(self, blocks: Sequence[Tensor], place: int) -> Tensor:
-        arrow = self.arrows[place]
-        values = blocks[arrow.block]
-        encoded: Tensor
-        if arrow.is_reverse:
-            encoded = self.encode_reverse_edges(values.transpose(1, 2))
-        else:
-            encoded = self.encode_edges(values)
-        if self.edge_embedding is not None:
-            encoded = encoded + self.edge_embedding.weight[place]
-        return encoded
+    def _encoder(self, place: int) -> tuple[Tensor, Tensor]:
+        """Return kernel and bias of the map that makes the edges of an arrow from weights."""
+        is_reverse = self.arrows[place].is_reverse
+        layer = self.encode_reverse_edges if is_reverse else self.encode_edges
+        if self.edge_embedding is None:
+            return layer.weight, layer.bias
+        return layer.weight, layer.bias + self.edge_embedding.weight[place]
 
 
 def _draw(module: nn.Module) -> None:

@@ -1,16 +1,16 @@
 """Phase-GMN: messages along the split weights of a SIREN, invariant to all its symmetries.
 
 The weights are split by ``nefbench.weights.phase_split``, after which nothing depends on phases and
-their periods, and permutations and one sign per unit are left. A state with the sign of its unit
-enters every message through its sine, which has the sign too, and through its cosine, which has
-not: exactly what the two halves of a split weight ask for. So a round of messages costs two matrix
-products per layer, needs no perceptron on edges, and starts as the field's own computation.
+their periods, and permutations and one sign per unit are left. A unit has an odd state, which
+carries its sign, and an even one, which does not. The halves ``B`` and ``A`` of a split weight
+carry odd and even states to the next layer, and back. So a message costs a product with the weights
+themselves: no perceptron runs on edges, and no field is evaluated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -29,37 +29,32 @@ from nefbench.weights.symmetries import symmetry_kinds
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseGMN:
-    """One pass of messages from the inputs to the outputs, then a set of the last units.
+    """Rounds of messages from the inputs to the outputs and back, then a mean over units.
 
-    State ``x_m = sum_k cos(x_k) A_km + sin(x_k) B_km`` of ``num_channels`` numbers, all units of a
-    layer at once; the states of the inputs are learned. Without ``mixing_rank`` a channel is the
-    field's own pass at a learned point, and the sum over the last units its value there. Beyond
-    that sum, the parts that single units add to it are read as a set, so the outputs depend on the
-    weights, not on the function alone.
+    In every step a layer of units computes ``p = gelu(v + u)`` and ``q = gelu(v - u)`` from what is
+    odd, ``u``, and what is even, ``v``: its states and the messages that it got, mapped linearly.
+    The odd state grows by ``p - q``, the even one by ``p + q``, both divided by their joint root
+    mean square: the odd and the even part of an ordinary layer.
     """
 
     access: ClassVar[Access] = "weights"
     normalisation: ClassVar[Normalisation] = "none"
     kind: Literal["phase-gmn"] = "phase-gmn"
-    num_channels: int = 128
-    """Channels of every state."""
-    mixing_rank: int = 0
-    """Rank of a learned map between the channels of a hidden state, added to the state; 0: none."""
-    unit_dim: int = 32
-    """Width of the perceptron that reads single units; 0: only their sum is read."""
-    hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dim: int = 96
+    """Width of every state and message."""
+    num_rounds: int = 1
+    """Passes to the outputs and back."""
+    head_dims: tuple[int, ...] = (256,)
     """Width of every hidden map of the perceptron at the end."""
-    dropout: float = 0.3
+    dropout: float = 0.4
     """Share of its hidden units dropped while training."""
 
     def __post_init__(self) -> None:
-        if self.num_channels < 1:
-            raise ValueError(f"expected num_channels >= 1 (got {self.num_channels})")
-        for name in ("mixing_rank", "unit_dim"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"expected {name} >= 0 (got {getattr(self, name)})")
-        if any(dim < 1 for dim in self.hidden_dims):
-            raise ValueError(f"expected hidden_dims >= 1 (got {self.hidden_dims})")
+        for name in ("hidden_dim", "num_rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
+        if any(dim < 1 for dim in self.head_dims):
+            raise ValueError(f"expected head_dims >= 1 (got {self.head_dims})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
 
@@ -81,10 +76,36 @@ class PhaseGMN:
         return PhaseNetwork(self, space, space.field, num_outputs)
 
 
-class PhaseNetwork(nn.Module):
-    """States of the inputs, one round of messages per layer, readout.
+class States(NamedTuple):
+    """Numbers per unit of one layer, ``[B, n, F]``: odd ones carry its sign, even ones do not."""
 
-    Shapes: states ``[B, D, n]``, channels before units; kernels ``[B, n, m]``.
+    odd: Tensor
+    even: Tensor
+
+
+class Kernels(NamedTuple):
+    """Split weights of a batch, every pair divided by its root mean square per field.
+
+    Attributes:
+        first: ``[B, d, n]``.
+        pairs: Per map after it ``[B, 2n, m]``: rows of ``B``, then rows of ``A``.
+        summary: What is left beside them, ``[B, S]``: logarithms of the root mean squares, and the
+            last bias.
+    """
+
+    first: Tensor
+    pairs: tuple[Tensor, ...]
+    summary: Tensor
+
+
+_SMALL_SQUARE = 1e-3
+"""Added to mean squares of states, which are about one, before a division."""
+
+
+class PhaseNetwork(nn.Module):
+    """First pass to the outputs, rounds, readout.
+
+    Shapes: states ``[B, n, F]``; those of inputs and outputs are neither odd nor even.
     """
 
     def __init__(
@@ -92,69 +113,164 @@ class PhaseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self._split = phase_split(field, space.in_dim, space.out_dim)
-        self._dropout = config.dropout
-        channels = config.num_channels
-        points = space.half_side * (2 * torch.rand(channels, space.in_dim) - 1)
-        self.inputs = nn.Parameter(points)
-        # The first kernel is linear in the inputs' states: mixing before it would be no addition.
-        ranks = [config.mixing_rank] * (field.num_layers - 2 if config.mixing_rank else 0)
-        self.mixing = nn.ModuleList([_LowRank(channels, rank) for rank in ranks])
-        width = channels * space.out_dim
-        self.units: nn.Module | None = None
-        if config.unit_dim:
-            self.units = perceptron((2 * width, config.unit_dim, config.unit_dim), "gelu")
-        # One mean and deviation for all channels: near the borders of images hardly anything
-        # varies, and what does is no news.
-        self.sum_norm = nn.BatchNorm1d(1, affine=False)
-        self.head = perceptron(
-            (width + config.unit_dim, *config.hidden_dims, num_outputs), "gelu", config.dropout
+        dim, num_layers = config.hidden_dim, field.num_layers - 1
+        # Wide, for products with frequencies to reach where the activation bends.
+        self.inputs = nn.Parameter(1.5 * torch.randn(space.in_dim, dim))
+        self.outputs = nn.Parameter(torch.randn(space.out_dim, dim))
+        self.output_bias = nn.Parameter(torch.randn(space.out_dim, dim))
+        self.biases = nn.Parameter(torch.randn(num_layers, dim))
+        self.maps = nn.ModuleList([_linear(dim, dim) for _ in range(num_layers - 1)])
+        last = config.num_rounds - 1
+        self.rounds = nn.ModuleList(
+            [_Round(dim, num_layers, is_last=i == last) for i in range(config.num_rounds)]
         )
+        num_summary = 1 + num_layers + space.out_dim
+        width = (num_layers + space.out_dim) * dim + num_summary
+        self.norm = nn.BatchNorm1d(width)
+        self.head = perceptron((width, *config.head_dims, num_outputs), "gelu", config.dropout)
 
     def forward(self, batch: FieldBatch) -> Tensor:
         """Map ``B`` rows to ``[B, K]``."""
-        # never in bfloat16: sines of large numbers would be other sines
-        with torch.autocast(batch.weights.device.type, enabled=False):
-            even, odd, bias = self.messages(batch.weights)
-        sums = (even + odd).sum(2).flatten(1) + bias
-        joined = self.sum_norm(sums[:, None])[:, 0]
-        if self.units is not None:
-            parts = torch.cat([even, odd], dim=1).transpose(1, 2).flatten(2)
-            # As if every unit were alone: its share of a value grows with the number of units.
-            seen = F.gelu(self.units(parts * parts.shape[1] ** 0.5)).mean(1)
-            seen = F.dropout(seen, self._dropout, self.training)
-            joined = torch.cat([joined, seen], dim=-1)
-        logits: Tensor = self.head(joined)
+        kernels = self.kernels(batch.weights)
+        hidden, outputs = self.encode(kernels)
+        inputs = self.inputs.expand(len(outputs), -1, -1)
+        for each in self.rounds:
+            inputs, hidden, outputs = each(kernels, inputs, hidden, outputs)
+        means = [states.even.mean(1) for states in hidden]
+        joined = torch.cat([*means, outputs.flatten(1), kernels.summary], dim=-1)
+        logits: Tensor = self.head(self.norm(joined))
         return logits
 
-    def messages(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pass messages to the last hidden layer.
-
-        Returns:
-            What every unit adds to every output through its cosine and through its sine,
-            ``[B, D, n, c]`` each, and the last bias ``[B, D * c]``.
-        """
+    def kernels(self, rows: Tensor) -> Kernels:
+        """Split rows ``[B, P]``."""
         parts = self._split.spec.unflatten(self._split.split(rows))
-        first, *kernels, bias = parts.values()
-        pairs = list(zip(kernels[::2], kernels[1::2], strict=True))
-        states = self.inputs @ first
-        for layer, pair in enumerate(pairs[:-1]):
-            waves = torch.cat([states.cos(), states.sin()], dim=-1)
-            states = waves @ torch.cat(pair, dim=-2)
-            if self.mixing:
-                states = self.mixing[layer](states)
-        cosine, sine = (kernel[:, None] for kernel in pairs[-1])
-        repeated = bias[:, None].expand(-1, len(self.inputs), -1).flatten(1)
-        return states.cos()[..., None] * cosine, states.sin()[..., None] * sine, repeated
+        first, *halves, bias = parts.values()
+        joined = [
+            torch.cat([sine, cosine], dim=1)
+            for cosine, sine in zip(halves[::2], halves[1::2], strict=True)
+        ]
+        # the floor is for fields whose weights are all zero
+        squares = [kernel.square().mean((1, 2), keepdim=True) for kernel in (first, *joined)]
+        sizes = [(square + 1e-12).sqrt() for square in squares]
+        logarithms = [size.flatten(1).log() for size in sizes]
+        return Kernels(
+            first / sizes[0],
+            tuple(kernel / size for kernel, size in zip(joined, sizes[1:], strict=True)),
+            torch.cat([*logarithms, bias], dim=-1),
+        )
+
+    def encode(self, kernels: Kernels) -> tuple[list[States], Tensor]:
+        """Return first states of every hidden layer, and of the outputs ``[B, c, F]``."""
+        odd = entering(kernels.first, self.inputs)
+        hidden = [parts_of(odd, self.biases[0])]
+        for layer, (kernel, mapped) in enumerate(zip(kernels.pairs[:-1], self.maps, strict=True)):
+            odd = mapped(entering(kernel, hidden[layer]))
+            hidden.append(parts_of(odd, self.biases[layer + 1]))
+        bias = kernels.summary[:, -len(self.outputs) :, None]
+        return hidden, self.outputs + bias * self.output_bias
 
 
-class _LowRank(nn.Module):
-    """``x + (x U) V`` over the channels of ``[B, D, n]``; begins near the identity."""
+class _Round(nn.Module):
+    """To the outputs and back to the first units; unless it is the last, on to the outputs."""
 
-    def __init__(self, dim: int, rank: int) -> None:
+    def __init__(self, dim: int, num_layers: int, *, is_last: bool) -> None:
         super().__init__()
-        self.down = nn.Parameter(torch.randn(rank, dim) / dim**0.5)
-        self.up = nn.Parameter(1e-2 * torch.randn(dim, rank) / rank**0.5)
+        self.outputs = _Residual(dim)
+        self.back = nn.ModuleList([_linear(dim, 2 * dim) for _ in range(num_layers)])
+        self.back_updates = nn.ModuleList([_Update(dim) for _ in range(num_layers)])
+        self.inputs: nn.Module | None = None
+        self.forth, self.forth_updates = nn.ModuleList(), nn.ModuleList()
+        if not is_last:
+            self.inputs = _Residual(dim)
+            self.forth.extend(_linear(dim, dim) for _ in range(num_layers))
+            self.forth_updates.extend(_Update(dim) for _ in range(num_layers))
+
+    def forward(
+        self, kernels: Kernels, inputs: Tensor, hidden: list[States], outputs: Tensor
+    ) -> tuple[Tensor, list[States], Tensor]:
+        """Return new states of inputs, hidden layers and outputs."""
+        hidden = list(hidden)
+        outputs = self.outputs(outputs + entering(kernels.pairs[-1], hidden[-1]))
+        source = outputs
+        for layer in reversed(range(len(hidden))):
+            odd, even = leaving(kernels.pairs[layer], self.back[layer](source))
+            hidden[layer] = self.back_updates[layer](hidden[layer], odd, even)
+            source = hidden[layer].odd
+        if self.inputs is not None:
+            inputs = self.inputs(inputs + kernels.first @ source / source.shape[1] ** 0.5)
+            message = entering(kernels.first, self.forth[0](inputs))
+            hidden[0] = self.forth_updates[0](hidden[0], message)
+            for layer in range(1, len(hidden)):
+                message = self.forth[layer](entering(kernels.pairs[layer - 1], hidden[layer - 1]))
+                hidden[layer] = self.forth_updates[layer](hidden[layer], message)
+        return inputs, hidden, outputs
+
+
+class _Residual(nn.Module):
+    """``x + perceptron(x)`` on states that are neither odd nor even."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.perceptron = perceptron((dim, dim, dim), "gelu")
 
     def forward(self, states: Tensor) -> Tensor:
-        """Mix channels."""
-        return states + self.up @ (self.down @ states)
+        """Map ``[..., F]``."""
+        return states + self.perceptron(states)  # type: ignore[no-any-return]
+
+
+class _Update(nn.Module):
+    """Add to the states of a layer what follows from them and from messages."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.odd, self.even = _linear(dim, dim), _linear(dim, dim)
+        self.bias = nn.Parameter(torch.randn(dim))
+
+    def forward(self, states: States, odd: Tensor, even: Tensor | float = 0.0) -> States:
+        """Return new states; ``odd`` and ``even`` are messages ``[B, n, F]``."""
+        parts = parts_of(self.odd(states.odd) + odd, self.even(states.even) + even + self.bias)
+        return States(states.odd + parts.odd, states.even + parts.even)
+
+
+def parts_of(odd: Tensor, even: Tensor) -> States:
+    """Return the odd and the even part of ``gelu(even + odd)`` under ``odd -> -odd``.
+
+    Both are divided by their joint root mean square over the features of a unit.
+    """
+    plus, minus = F.gelu(even + odd), F.gelu(even - odd)
+    norms = [torch.linalg.vector_norm(half, dim=-1, keepdim=True) for half in (plus, minus)]
+    squares = (norms[0].square() + norms[1].square()) * (2 / odd.shape[-1])
+    factor = (squares + _SMALL_SQUARE).rsqrt()
+    return States((plus - minus) * factor, (plus + minus) * factor)
+
+
+def entering(kernel: Tensor, states: States | Tensor) -> Tensor:
+    """Return messages to the units of the next layer, which carry their sign, ``[B, m, F]``.
+
+    Args:
+        kernel: ``[B, 2n, m]``, or the first one ``[B, d, m]``.
+        states: Of the ``n`` units, or of the inputs.
+    """
+    joined = torch.cat(states, dim=1) if isinstance(states, States) else states
+    messages: Tensor = kernel.transpose(1, 2) @ joined / kernel.shape[1] ** 0.5
+    return messages
+
+
+def leaving(kernel: Tensor, states: Tensor) -> States:
+    """Return messages back from the next layer, odd and even ones ``[B, n, F]``.
+
+    Args:
+        kernel: ``[B, 2n, m]``.
+        states: ``[B, m, 2F]``, carrying the sign of their unit: what is sent through ``B``, then
+            what is sent through ``A``.
+    """
+    to_odd, to_even = states.chunk(2, dim=-1)
+    sine, cosine = (kernel / kernel.shape[2] ** 0.5).chunk(2, dim=1)
+    return States(sine @ to_odd, cosine @ to_even)
+
+
+def _linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """Return a map without bias that keeps mean squares."""
+    linear = nn.Linear(in_dim, out_dim, bias=False)
+    nn.init.normal_(linear.weight, std=in_dim**-0.5)
+    return linear

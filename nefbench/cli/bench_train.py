@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    quick: Annotated[bool, typer.Option("--quick", help="Models with a baseline only.")] = False,
     settings: console.SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder for table, JSON and figure.")] = Path(
         "runs/bench-train"
@@ -23,16 +24,18 @@ def train(
     quiet: console.QuietOption = False,
 ) -> None:
     """Measure how fast every classifier is trained, beside graphs in torch-geometric."""
-    console.run(lambda: _train(settings or [], out, device, json, quiet))
+    console.run(lambda: _train(quick, settings or [], out, device, json, quiet))
 
 
-def _train(settings: list[str], out: Path, device: str, as_json: bool, quiet: bool) -> None:
-    from classifiers.bench import TrainBenchConfig, run_train_bench
+def _train(
+    quick: bool, settings: list[str], out: Path, device: str, as_json: bool, quiet: bool
+) -> None:
+    from classifiers.bench import QUICK, TrainBenchConfig, run_train_bench
     from nefbench import files
     from nefbench.config import apply_overrides, config_from_mapping, config_to_mapping
 
-    mapping = apply_overrides(config_to_mapping(TrainBenchConfig()), settings)
-    config = config_from_mapping(TrainBenchConfig, mapping)
+    preset = config_to_mapping(QUICK if quick else TrainBenchConfig())
+    config = config_from_mapping(TrainBenchConfig, apply_overrides(preset, settings))
     device = console.check_device(device)
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows now
     report = run_train_bench(
@@ -49,14 +52,16 @@ def _train(settings: list[str], out: Path, device: str, as_json: bool, quiet: bo
 
 
 def print_report(report: TrainBenchReport) -> None:
-    """Print the table and how an epoch grows with the number of fields."""
+    """Print the table, the rate of products, and how an epoch grows with the number of fields."""
     rows = [
         [
             f"{t.case} {t.name}",
             f"{t.num_parameters:,}",
             f"{t.num_modules:,}",
+            f"{t.num_layer_modules:,}",
             f"{t.samples_per_s:,.0f}",
             f"{1000 * t.batch_size / t.samples_per_s:,.1f}",
+            f"{t.floor_ms:,.1f}",
             f"{t.memory_per_sample / 2**20:.2f}",
             "" if t.ratio is None else f"{t.ratio:.1f} x {t.baseline}",
             "" if t.deviation is None else f"{t.deviation:.0e}",
@@ -66,10 +71,14 @@ def print_report(report: TrainBenchReport) -> None:
     size = report.timings[0].batch_size if report.timings else 0
     console.print_table(
         f"training steps, batch {size}, median of {report.repetitions}; {_place(report)}",
-        ["model", "parameters", "modules", "samples/s", "ms/step", "MB/sample", "rate",
-         "deviation"],
+        ["model", "parameters", "modules", "a layer", "samples/s", "ms/step", "floor", "MB/sample",
+         "rate", "deviation"],
         rows,
     )  # fmt: skip
+    console.print_line("")
+    console.print_line(
+        f"floor    ms of a step's matrix products alone, at {report.gflop_per_s:,.0f} GFLOP/s"
+    )
     for name in dict.fromkeys(point.name for point in report.growth):
         points = [point for point in report.growth if point.name == name]
         text = ", ".join(
@@ -86,7 +95,8 @@ def draw_report(report: TrainBenchReport, path: Path) -> Path:
         case: {t.name: t.samples_per_s for t in report.timings if t.case == case}
         for case in dict.fromkeys(t.case for t in report.timings)
     }
-    figure = plots.training_rate_figure(cases, place=_place(report))
+    baselines = {t.name: t.baseline for t in report.timings if t.baseline is not None}
+    figure = plots.training_rate_figure(cases, baselines, place=_place(report))
     table = [
         (t.case, t.name, t.samples_per_s, t.samples_per_s_best, t.samples_per_s_worst)
         for t in report.timings

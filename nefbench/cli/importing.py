@@ -55,6 +55,13 @@ def _import(
     from nefbench.weights.hdf5 import import_fit_a_nef
     from nefbench.weights.state_dicts import is_of_state_dicts
 
+    has_hdf5 = any(any(source.glob(name)) for name in ("nef.json", "nefs_*.hdf5"))
+    if source.is_dir() and not has_hdf5 and not is_of_state_dicts(source):
+        raise ConfigError(
+            f"{source} holds no fields that can be read: neither nef.json and nefs_*.hdf5 (one "
+            f"architecture of fit-a-nef, for example MNIST/SIREN) nor .pth or .pt files, one per "
+            f"field"
+        )
     if not (source / "nef.json").exists() and is_of_state_dicts(source):
         dataset = _import_state_dicts(source, out, name, splits, omega_0, quiet)
     elif omega_0 is not None:

@@ -176,6 +176,11 @@ def _properties_text(entry: ConfigEntry) -> str:
 
 def _fit_text(entry: ConfigEntry) -> str:
     fit = entry.fit
+    if "imported_from" in fit:
+        return (
+            f"imported from {fit['imported_from']}; start, steps and optimizer are not known; "
+            f"nefbench {entry.version}"
+        )
     optimizer = fit.get("optimizer", {})
     steps = f"{fit.get('num_steps', 'unknown')} steps"
     if fit.get("until_psnr") is not None:

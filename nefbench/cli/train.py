@@ -19,9 +19,10 @@ def train(
     classifier: Annotated[
         str,
         typer.Option(
-            help="A preset (mlp, mlp-64, mlp-32, dws, dws-ds, gnn, gnn-500k, gnn-1200k, gnn-1500k, "
-            "ng-gnn, ng-gnn-probes, ng-t, ng-t-probes, nfn, nfn-np, inr2vec, probegen, probing, "
-            "scale-gmn, scale-gmn-bidirectional, scale-gmn-small, phase-gmn) or a TOML file."
+            help="A preset (mlp, mlp-aligned, mlp-64, mlp-32, dws, dws-ds, gnn, gnn-500k, "
+            "gnn-1200k, gnn-1500k, ng-gnn, ng-gnn-probes, ng-t, ng-t-probes, nfn, nfn-np, "
+            "inr2vec, probegen, probing, scale-gmn, scale-gmn-bidirectional, scale-gmn-small, "
+            "phase-gmn, phase-probes) or a TOML file."
         ),
     ] = "mlp",
     overrides: console.SetOption = None,
@@ -67,6 +68,7 @@ def _train(
     device = console.check_device(device)
     target = out or Path("runs") / f"{folder.resolve().name}-{dataset.name}-{Path(preset).stem}"
     per_epoch = sum(len(split) for split in dataset.entry.splits if split.name == "train")
+    all_rows = config.num_epochs * len(config.seeds) * per_epoch
     done = 0
     with console.progress("rows", quiet=quiet) as report_progress:
 
@@ -78,12 +80,18 @@ def _train(
             left = (len(config.seeds) - index) * config.num_epochs - epoch
             report_progress("train", done * per_epoch, (done + left) * per_epoch)
 
-        report_progress("train", 0, config.num_epochs * len(config.seeds) * per_epoch)
-        report: ClassifierReport | RegressionReport
-        if config.properties:
-            report = train_regressor(dataset, config, target, device=device, on_epoch=count)
-        else:
-            report = train_classifier(dataset, config, target, device=device, on_epoch=count)
+        def count_fixed(what: str, rows: int, total: int) -> None:
+            """Count what comes before the training, whose clock starts after it."""
+            report_progress(what, rows, total)
+            if what != "reference" and rows == total:
+                report_progress("train", 0, all_rows)
+
+        if config.gauge_fixing == "none":
+            report_progress("train", 0, all_rows)
+        train_it = train_regressor if config.properties else train_classifier
+        report: ClassifierReport | RegressionReport = train_it(
+            dataset, config, target, device=device, on_epoch=count, on_fixed=count_fixed
+        )
         report_progress("train", max(1, done) * per_epoch, max(1, done) * per_epoch)
     figures = draw_report(report, target)
     if as_json:

@@ -14,10 +14,13 @@ import torch
 
 from classifiers import MLP, ClassifierConfig, TrainedClassifier, load_classifier, save_classifier
 from classifiers.checkpoint import FORMAT_VERSION, checkpoint_name
+from classifiers.gauge_fixing import GaugeFixing, reference_row
 from classifiers.reader import build_reader
 from classifiers.space import space_of, space_of_values
 from nefbench.errors import CheckpointError, TrainingError
 from nefbench.fields import Siren
+from nefbench.seeding import Draws
+from nefbench.weights.symmetries import act, random_element
 
 SPACE = space_of_values((5,))
 
@@ -158,6 +161,81 @@ def test_a_split_of_the_right_fields_is_predicted(fit_tiny: Any) -> None:
     predicted = right.predict_dataset(dataset, "test")
 
     assert torch.equal(predicted, right.predict(dataset.split("test").weights))
+
+
+# Canonical and aligned rows
+
+SIREN = space_of(Siren(hidden_dim=3, num_layers=3, omega_0=9.0), 2, 1)
+
+
+@pytest.fixture
+def reads_fixed_rows(tmp_path: Path) -> Callable[[GaugeFixing], Path]:
+    """Save a classifier of fields in a form; its numbers are arbitrary."""
+
+    def save(kind: GaugeFixing) -> Path:
+        torch.manual_seed(0)
+        model = MLP(hidden_dims=())
+        network = build_reader(model, SIREN, 3)
+        config = ClassifierConfig(model=model, gauge_fixing=kind)
+        reference = reference_row(SIREN, siren_rows()) if kind == "aligned" else None
+        names = ("a", "b", "c")
+        trained = TrainedClassifier(network, config, SIREN, names, "d", reference=reference)
+        save_classifier(trained, tmp_path / "fixed.pt")
+        return tmp_path / "fixed.pt"
+
+    return save
+
+
+def siren_rows() -> torch.Tensor:
+    return torch.randn(20, SIREN.num_params, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.mark.parametrize("kind", ["canonical", "aligned"])
+def test_rows_moved_by_symmetries_are_read_as_the_same(
+    reads_fixed_rows: Any, kind: GaugeFixing
+) -> None:
+    loaded = load_classifier(reads_fixed_rows(kind))
+    loaded.network.double()
+    element = random_element(SIREN.spec, Draws(0, tuple(range(20))), max_phase=5)
+    moved = act(SIREN.spec, siren_rows(), element)
+
+    logits = loaded.logits(siren_rows())
+
+    torch.testing.assert_close(loaded.logits(moved), logits, rtol=1e-9, atol=1e-9)
+    assert torch.equal(loaded.predict(moved), loaded.predict(siren_rows()))
+    assert not torch.allclose(loaded.network(moved), loaded.network(siren_rows()))
+    assert loaded.logits(siren_rows()[:0]).shape == (0, 3)
+
+
+def test_the_reference_comes_back_with_its_bits(reads_fixed_rows: Any) -> None:
+    loaded = load_classifier(reads_fixed_rows("aligned"))
+
+    assert loaded.reference is not None
+    assert torch.equal(loaded.reference, reference_row(SIREN, siren_rows()))
+    assert load_classifier(reads_fixed_rows("canonical")).reference is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference"),
+    [
+        ("aligned", None),
+        ("aligned", torch.zeros(4)),
+        ("aligned", "text"),
+        ("canonical", torch.zeros(SIREN.num_params)),
+    ],
+)
+def test_a_reference_that_does_not_fit_the_header_is_refused(
+    reads_fixed_rows: Any, kind: GaugeFixing, reference: Any
+) -> None:
+    path = reads_fixed_rows(kind)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "reference": reference}, path)
+
+    with pytest.raises(CheckpointError, match=r"fixed\.pt does not fit its own header"):
+        load_classifier(path)
+
+
+# What is no row, or no checkpoint
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

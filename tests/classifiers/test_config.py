@@ -22,7 +22,7 @@ def test_the_default_is_the_setting_of_independent_replications() -> None:
     assert config.noise_std == 0.0
     assert config.seeds == (0, 1, 2)
     assert (config.schedule, config.warmup_steps) == ("constant", 0)
-    assert config.augmentation == Augmentation()
+    assert (config.gauge_fixing, config.augmentation) == ("none", Augmentation())
     assert (config.gradient_clip, config.ema_decay, config.precision) == (None, None, "float32")
     assert (config.compile, config.on_nan, config.target) == (False, "stop", "class")
 
@@ -55,6 +55,15 @@ def test_the_target_is_the_class_or_one_or_several_properties(
         ({"gradient_clip": math.nan}, "expected gradient_clip > 0"),
         ({"ema_decay": 1.0}, r"expected 0 < ema_decay < 1 \(got 1.0\)"),
         ({"ema_decay": 0.0}, "expected 0 < ema_decay < 1"),
+        (
+            {"gauge_fixing": "aligned", "augmentation": Augmentation(gauge=("sign", "phase"))},
+            r"^gauge_fixing = 'aligned' takes away what augmentation\.gauge = \['sign', 'phase'\] "
+            r"brings in; leave out one of them$",
+        ),
+        (
+            {"gauge_fixing": "canonical", "augmentation": Augmentation(gauge=("sign",))},
+            "gauge_fixing = 'canonical' takes away",
+        ),
         ({"target": ()}, "expected target 'class', or properties that differ"),
         ({"target": ("a", "a")}, "expected target 'class', or properties that differ"),
         ({"target": ("a", "class")}, "expected target 'class', or properties that differ"),
@@ -72,7 +81,8 @@ def test_a_value_out_of_range_is_refused_with_its_name(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"weight_decay": 0.0}, {"batch_size": 2}, {"num_epochs": 1}, {"patience": 1},
+    [{"gauge_fixing": "aligned", "augmentation": Augmentation(flip=True, rotation=10.0)},
+     {"weight_decay": 0.0}, {"batch_size": 2}, {"num_epochs": 1}, {"patience": 1},
      {"patience": None}, {"seeds": (7,)}],
 )  # fmt: skip
 def test_the_values_on_the_border_are_accepted(settings: dict[str, Any]) -> None:
@@ -89,6 +99,14 @@ def test_a_configuration_survives_the_way_through_plain_data() -> None:
     )
 
     assert config_from_mapping(ClassifierConfig, config_to_mapping(config)) == config
+
+
+def test_the_form_of_the_rows_is_part_of_the_plain_data_and_one_of_three() -> None:
+    config = ClassifierConfig(gauge_fixing="aligned")
+
+    assert config_from_mapping(ClassifierConfig, config_to_mapping(config)) == config
+    with pytest.raises(ConfigError, match=r"gauge_fixing: .*'canonical'.*got 'algined'"):
+        config_from_mapping(ClassifierConfig, {"gauge_fixing": "algined"})
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:

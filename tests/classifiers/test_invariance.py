@@ -75,8 +75,12 @@ MODELS: dict[str, dict[str, typing.Any]] = {
         "kind": "scale-gmn", "hidden_dim": 8, "dropout": 0.0, "readout": "all",
         "bidirectional": True,
     },
-    "phase-gmn": {
-        "kind": "phase-gmn", "num_channels": 8, "unit_dim": 8, "hidden_dims": [16],
+    "phase-gmn": {"kind": "phase-gmn", "hidden_dim": 8, "head_dims": [16], "dropout": 0.0},
+    "phase-gmn two rounds": {
+        "kind": "phase-gmn", "hidden_dim": 8, "num_rounds": 2, "head_dims": [16], "dropout": 0.0,
+    },
+    "phase-probes": {
+        "kind": "phase-probes", "num_channels": 8, "unit_dim": 8, "hidden_dims": [16],
         "mixing_rank": 2, "dropout": 0.0,
     },
     "probegen": {"kind": "probegen", "num_probes": 8, "latent_dim": 4, "hidden_dims": [16]},
@@ -87,7 +91,12 @@ MODELS: dict[str, dict[str, typing.Any]] = {
 """Small versions of every model, without dropout."""
 REFUSED: set[tuple[str, str]] = {
     (model, "shapenet") for model in ("dws", "dws ds", "nfn", "nfn np")
-} | {("phase-gmn", family) for family in FAMILIES if family != "siren"}
+} | {
+    (model, family)
+    for model in ("phase-gmn", "phase-gmn two rounds", "phase-probes")
+    for family in FAMILIES
+    if family != "siren"
+}
 """(model, family) that the model cannot read."""
 PAIRS = [(model, family) for model in MODELS for family in FAMILIES]
 READ = [pair for pair in PAIRS if pair not in REFUSED]

@@ -28,12 +28,17 @@ from classifiers import (
 )
 from classifiers.batch import FieldBatch
 from classifiers.examples import LabelledRows
-from classifiers.space import WeightSpace
+from classifiers.gauge_fixing import GaugeFixing, fix_gauge, reference_row
+from classifiers.models import GNN
+from classifiers.space import WeightSpace, space_of
 from nefbench.config import config_from_mapping
 from nefbench.errors import CheckpointError, Interrupted, TrainingError
+from nefbench.fields import Siren
+from nefbench.seeding import Draws
 from nefbench.spec import ParamSpec, TensorSpec
 from nefbench.weights import NeuralDataset, load_neural_dataset, read_manifest, write_manifest
 from nefbench.weights.parts import read_part, write_part
+from nefbench.weights.symmetries import act, random_element
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -705,6 +710,165 @@ def test_a_damaged_report_is_refused_with_the_remedy(tmp_path: Path, content: st
         train_on_examples(examples((60, 20, 20)), config(), tmp_path)
 
 
+# Canonical and aligned rows
+
+SIREN = space_of(Siren(hidden_dim=3, num_layers=3, omega_0=9.0), 2, 1)
+
+
+def moved_sirens(*, seed: int = 0) -> Examples:
+    """Fields near one of two fields, each moved by symmetries of its own; the class is which."""
+    generator = torch.Generator().manual_seed(9)
+    centres = torch.randn(2, SIREN.num_params, generator=generator)
+    centres[1] = centres[0] + 0.3 * centres[1]
+    splits = {}
+    for name, size in (("train", 80), ("validation", 40), ("test", 40)):
+        labels = torch.randperm(size, generator=generator) % 2
+        noise = torch.randn(size, SIREN.num_params, generator=generator)
+        rows = (centres[labels] + 0.1 * noise).double()
+        element = random_element(SIREN.spec, Draws(seed, tuple(range(size))), max_phase=3)
+        splits[name] = LabelledRows(act(SIREN.spec, rows, element).float(), labels)
+    return Examples("sirens", SIREN, ("0", "1"), splits, 0, f"d{seed}")
+
+
+def saved_reference(folder: Path) -> Tensor:
+    reference = load_classifier(folder / "classifier-seed0.pt").reference
+    assert reference is not None
+    return reference
+
+
+def test_classes_that_symmetries_hide_are_learned_from_aligned_rows() -> None:
+    settings = {"num_epochs": 20, "patience": None}
+
+    raw = train_on_examples(moved_sirens(), config(**settings))
+    canonical = train_on_examples(moved_sirens(), config(**settings, gauge_fixing="canonical"))
+    aligned = train_on_examples(moved_sirens(), config(**settings, gauge_fixing="aligned"))
+
+    assert raw.test_accuracy < 0.8
+    assert canonical.test_accuracy > 0.85
+    assert aligned.test_accuracy > 0.85
+
+
+@pytest.mark.parametrize("kind", ["canonical", "aligned"])
+def test_training_on_rows_that_are_in_the_form_already_is_the_same(
+    tmp_path: Path, kind: GaugeFixing
+) -> None:
+    toy = moved_sirens()
+    reference = reference_row(SIREN, toy.splits["train"].rows)
+    fixed = toy
+    for name, part in toy.splits.items():
+        fixed = with_split(fixed, name, rows=fix_gauge(kind, SIREN, part.rows, reference))
+
+    report = train_on_examples(toy, config(gauge_fixing=kind), tmp_path / "raw")
+    by_hand = train_on_examples(fixed, config(), tmp_path / "fixed")
+
+    assert report.results == by_hand.results
+    assert equal_states(saved_state(tmp_path / "raw"), saved_state(tmp_path / "fixed"))
+    for name in ("train", "validation", "test"):  # of the rows as they were given
+        measured = accuracy(tmp_path / "raw", toy.splits[name])
+        assert measured == getattr(report.results[0], f"{name}_accuracy"), name
+
+
+@pytest.mark.parametrize("kind", ["canonical", "aligned"])
+def test_symmetries_of_the_dataset_change_neither_training_nor_predictions(
+    tmp_path: Path, kind: GaugeFixing
+) -> None:
+    toy, other = moved_sirens(seed=0), moved_sirens(seed=1)
+    settings = config(gauge_fixing=kind)
+
+    first = train_on_examples(toy, settings, tmp_path / "a").results[0]
+    second = train_on_examples(other, settings, tmp_path / "b").results[0]
+
+    # The rows are float32, and were moved in it: six digits agree.
+    for one, two in zip(first.epochs, second.epochs, strict=True):
+        assert one.loss == pytest.approx(two.loss, rel=1e-4)
+    test, other_test = toy.splits["test"].rows, other.splits["test"].rows
+    assert float((test - other_test).abs().amax(1).min()) > 0.1
+    for name in "ab":
+        classifier = load_classifier(tmp_path / name / "classifier-seed0.pt")
+        torch.testing.assert_close(
+            classifier.logits(test), classifier.logits(other_test), rtol=1e-3, atol=1e-3
+        )
+        assert torch.equal(classifier.predict(test), classifier.predict(other_test))
+
+
+def test_the_reference_is_found_from_training_rows_alone(tmp_path: Path) -> None:
+    toy = moved_sirens()
+    changed = with_split(toy, "validation", rows=5 * toy.splits["validation"].rows + 1)
+    changed = with_split(changed, "test", rows=7 * toy.splits["test"].rows - 3)
+    settings = config(gauge_fixing="aligned", num_epochs=1)
+
+    train_on_examples(toy, settings, tmp_path / "a")
+    train_on_examples(changed, settings, tmp_path / "b")
+
+    expected = reference_row(SIREN, toy.splits["train"].rows)
+    assert torch.equal(saved_reference(tmp_path / "a"), expected)
+    assert torch.equal(saved_reference(tmp_path / "b"), expected)
+    assert equal_states(saved_state(tmp_path / "a"), saved_state(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("place", [(0, 2), (0, 6), (1, 5)])
+def test_a_training_on_aligned_rows_that_was_stopped_ends_with_the_same_bits(
+    tmp_path: Path, place: tuple[int, int]
+) -> None:
+    toy, settings = moved_sirens(), config(**EVERYTHING, gauge_fixing="aligned")
+    whole = train_on_examples(toy, settings, tmp_path / "whole")
+
+    with pytest.raises(Stop):
+        train_on_examples(toy, settings, tmp_path / "cut", on_epoch=stop_after(*place, Stop()))
+    continued = train_on_examples(toy, settings, tmp_path / "cut")
+
+    assert continued.results == whole.results
+    assert torch.equal(saved_reference(tmp_path / "whole"), saved_reference(tmp_path / "cut"))
+    for seed in (0, 1):
+        assert equal_states(
+            saved_state(tmp_path / "whole", seed), saved_state(tmp_path / "cut", seed)
+        )
+
+
+def test_rows_are_aligned_once_for_all_seeds_and_not_again_when_all_is_done(
+    tmp_path: Path,
+) -> None:
+    toy, settings = moved_sirens(), config(seeds=(0, 1), num_epochs=1, gauge_fixing="aligned")
+    heard: list[tuple[str, int, int]] = []
+
+    def hear(what: str, done: int, total: int) -> None:
+        heard.append((what, done, total))
+
+    first = train_on_examples(toy, settings, tmp_path, on_fixed=hear)
+
+    assert heard == [
+        *(("reference", 80 * number, 400) for number in range(6)),
+        *(("aligned", done, 160) for done in (0, 80, 80, 120, 120, 160)),
+    ]
+    assert train_on_examples(toy, settings, tmp_path, on_fixed=hear) == first
+    assert len(heard) == 12
+
+
+def test_coordinates_are_moved_after_alignment_and_in_training_alone() -> None:
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "gauge_fixing": "aligned"}
+    geometric = Augmentation(rotation=30.0, translation=0.2, flip=True)
+
+    plain = train_on_examples(moved_sirens(), config(**still)).results[0]
+    changed = train_on_examples(moved_sirens(), config(**still, augmentation=geometric)).results[0]
+
+    assert changed.epochs[0].loss != plain.epochs[0].loss
+    for name in ("train_accuracy", "validation_accuracy", "test_accuracy", "calibration"):
+        assert getattr(changed, name) == getattr(plain, name), name
+
+
+@pytest.mark.parametrize("kind", ["canonical", "aligned"])
+def test_plain_values_have_no_form_and_nothing_is_written(
+    tmp_path: Path, kind: GaugeFixing
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        train_on_examples(examples((60, 20, 20)), config(gauge_fixing=kind), tmp_path / "out")
+
+    assert str(caught.value) == (
+        f"gauge_fixing = '{kind}': plain values have no symmetries; leave it out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 # Regression
 
 
@@ -801,3 +965,13 @@ def test_classes_and_properties_are_not_mixed_up(
         train_regressor(load_neural_dataset(fitted_digits), config())
     with pytest.raises(TrainingError, match="has no property 'levl'; did you mean 'level'"):
         train_regressor(measured_fields, config(target="levl"))
+
+
+def test_a_model_that_cannot_read_the_fields_says_so_before_rows_are_aligned() -> None:
+    def no_progress(*_: object) -> None:
+        raise AssertionError("rows were aligned")
+
+    settings = config(model=GNN(num_steps=1), gauge_fixing="aligned")
+
+    with pytest.raises(TrainingError, match="does not see the first layers"):
+        train_on_examples(moved_sirens(), settings, on_fixed=no_progress)

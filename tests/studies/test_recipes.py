@@ -122,6 +122,7 @@ def test_there_is_a_preset_for_every_pair_of_signals_and_field() -> None:
         "mlp",
         "mlp-32",
         "mlp-64",
+        "mlp-aligned",
         "nfn",
         "nfn-np",
         "ng-gnn",
@@ -129,6 +130,7 @@ def test_there_is_a_preset_for_every_pair_of_signals_and_field() -> None:
         "ng-t",
         "ng-t-probes",
         "phase-gmn",
+        "phase-probes",
         "probegen",
         "probing",
         "scale-gmn",
@@ -187,6 +189,10 @@ def test_fit_presets_have_the_published_numbers_of_weights(
 
 def test_the_default_classifier_preset_is_the_default_configuration() -> None:
     assert load_classifier_config("mlp") == ClassifierConfig()
+
+
+def test_the_aligned_preset_is_the_default_on_aligned_rows() -> None:
+    assert load_classifier_config("mlp-aligned") == ClassifierConfig(gauge_fixing="aligned")
 
 
 def test_the_published_example_is_a_preset() -> None:

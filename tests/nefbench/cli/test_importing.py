@@ -86,6 +86,11 @@ def test_imported_fields_can_be_classified_inspected_and_rendered(
     assert train.code == inspect.code == render.code == 0
     assert "6 train, 3 validation, 3 test" in train.out
     assert "check    every part agrees with its checksum" in inspect.out
+    version = load_neural_dataset("d").entry.version
+    assert inspect.out.splitlines()[3] == (
+        "fit      imported from fit-a-nef; start, steps and optimizer are not known; "
+        f"nefbench {version}"
+    )
     assert np.load("x.npy").shape == (3, 4, 4, 1)
 
 
@@ -139,17 +144,34 @@ def test_a_source_that_does_not_exist_is_named(nefbench: Any) -> None:
     assert nefbench("import", "nowhere", "--out", "d").error == "no such folder: nowhere"
 
 
-@pytest.mark.parametrize("content", [[], ["holiday.jpg"], ["nef.json"]])
-def test_a_folder_that_is_not_of_fit_a_nef_is_refused(
+@pytest.mark.parametrize("content", [[], ["holiday.jpg"]])
+def test_a_folder_of_neither_format_is_refused_with_both_named(
     nefbench: Any, tmp_path: Path, content: list[str]
 ) -> None:
     (tmp_path / "other").mkdir()
     for name in content:
         (tmp_path / "other" / name).write_text("{}")
 
+    outcome = nefbench("import", "other", "--out", "d")
+
+    assert outcome.error == (
+        "other holds no fields that can be read: neither nef.json and nefs_*.hdf5 (one "
+        "architecture of fit-a-nef, for example MNIST/SIREN) nor .pth or .pt files, one per field"
+    )
+    assert not Path("d").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"), [("nef.json", "nefs_*.hdf5"), ("nefs_0-2.hdf5", "nef.json")]
+)
+def test_half_a_folder_of_fit_a_nef_is_refused_with_what_is_missing(
+    nefbench: Any, tmp_path: Path, content: str, missing: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / content).write_text("{}")
+
     error = nefbench("import", "other", "--out", "d").error
 
-    missing = "nefs_*.hdf5" if "nef.json" in content else "nef.json"
     assert error.startswith(f"other has no {missing}; expected the folder of one architecture")
     assert not Path("d").exists()
 
@@ -217,6 +239,7 @@ def test_saved_sirens_can_be_inspected_and_rendered(nefbench: Any, inrs: Path) -
     render = nefbench("render", "d", "--out", "x.npy")
     assert inspect.code == render.code == 0
     assert "INRs of DWSNets in folder mnist-inrs" in inspect.out
+    assert "fit      imported from state-dicts; start, steps and optimizer are not" in inspect.out
     assert "check    every part agrees with its checksum" in inspect.out
     rendered = dataset.render(dataset.split("test").weights)
     assert np.array_equal(np.load("x.npy"), rendered.numpy())

@@ -204,6 +204,31 @@ def test_the_checkpoints_can_be_loaded_and_give_the_printed_accuracy(
         assert float(accuracy) == result["test_accuracy"]
 
 
+def test_aligned_rows_are_trained_on_and_the_checkpoint_reads_stored_ones(
+    train: Any, fitted_digits: Path
+) -> None:
+    outcome = train("--classifier", "mlp-aligned", "--out", "c", "--json")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    printed = json.loads(outcome.out)
+    assert printed["config"]["gauge_fixing"] == "aligned"
+    test = load_neural_dataset(fitted_digits).split("test")
+    assert test.labels is not None
+    for result in printed["results"]:
+        classifier = load_classifier(f"c/classifier-seed{result['seed']}.pt")
+        accuracy = (classifier.predict(test.weights) == test.labels).double().mean()
+        assert float(accuracy) == result["test_accuracy"]
+
+
+def test_symmetries_taken_away_and_brought_in_are_refused_in_one_line(train: Any) -> None:
+    error = train("--set", "gauge_fixing=aligned", "--set", 'augmentation.gauge=["sign"]').error
+
+    assert error.endswith(
+        "gauge_fixing = 'aligned' takes away what augmentation.gauge = ['sign'] brings in; leave "
+        "out one of them"
+    )
+
+
 def test_json_is_the_report_with_its_folder(train: Any) -> None:
     outcome = train("--out", "c", "--json")
 
