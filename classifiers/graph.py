@@ -9,7 +9,7 @@ scattering is a reshape.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ INPUTS, OUTPUTS = "inputs", "outputs"
 
 Feature = tuple[str, int | None]
 """A tensor, and the index on its view's first axis where that axis counts features."""
+
+Pair = tuple[int, int]
+"""Positions of two node sets: the edges from every node of one to every node of the other."""
 
 
 @dataclass(frozen=True)
@@ -197,3 +200,33 @@ def _stack(
     columns = [parts[name] if i is None else parts[name][:, i] for name, i in features]
     stacked = torch.stack(columns, dim=-1)
     return F.pad(stacked, (0, num_features - len(features)))
+
+
+def targets_of(topology: Topology, pairs: Sequence[Pair], num_layers: int) -> list[tuple[int, ...]]:
+    """Return for every layer of messages the sets whose states after it can reach the outputs.
+
+    Args:
+        topology: The graph.
+        pairs: Which sets send to which.
+        num_layers: Rounds of messages.
+    """
+    needed = {len(topology.sets) - 1}
+    layers = []
+    for _ in range(num_layers):
+        layers.append(tuple(sorted(needed)))
+        needed |= {source for source, target in pairs if target in needed}
+    return layers[::-1]
+
+
+def depth_of(topology: Topology, *, reverse: bool = False) -> int:
+    """Return the rounds of messages after which every weight has reached the outputs.
+
+    With ``reverse`` every edge also sends from its target to its source.
+    """
+    blocks = [(block.source, block.target) for block in topology.blocks]
+    pairs = [*blocks, *((target, source) for source, target in blocks)] if reverse else blocks
+    for num_layers in itertools.count(1):
+        first = targets_of(topology, pairs, num_layers)[0]
+        if all(j in first or (reverse and i in first) for i, j in blocks):
+            return num_layers
+    raise AssertionError("every set leads to the outputs")

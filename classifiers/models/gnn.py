@@ -11,11 +11,10 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import Topology, to_graph, topology_of
+from classifiers.graph import Topology, depth_of, targets_of, to_graph, topology_of
 from classifiers.models.base import Access
 from classifiers.models.gnn_messages import send_messages
 from classifiers.models.layers import perceptron
-from classifiers.models.ng_gnn import targets_of
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -119,18 +118,6 @@ def node_kinds(topology: Topology) -> Tensor:
         first = kinds[-1] + 1 if kinds else 0
         kinds += [first if nodes.is_hidden else first + unit for unit in range(nodes.size)]
     return torch.tensor(kinds)
-
-
-def depth_of(topology: Topology) -> int:
-    """Count the steps after which a message from every edge has reached the outputs."""
-    outputs = len(topology.sets) - 1
-    distance = {outputs: 0}
-    for _ in topology.sets:
-        for block in topology.blocks:
-            if block.target in distance:
-                longer = distance[block.target] + 1
-                distance[block.source] = min(longer, distance.get(block.source, longer))
-    return 1 + max(distance[block.target] for block in topology.blocks)
 
 
 def steps_of(config: GNN, space: WeightSpace, topology: Topology) -> int:

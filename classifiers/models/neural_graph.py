@@ -14,12 +14,9 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 from torch.func import vmap
 
-from classifiers.graph import INPUTS, NeuronGraph, Topology
+from classifiers.graph import INPUTS, NeuronGraph, Pair, Topology
 from classifiers.models.layers import FourierFeatures
 from classifiers.space import WeightSpace
-
-Pair = tuple[int, int]
-"""Positions of two node sets: the edges from every node of one to every node of the other."""
 
 
 def ordered_pairs(topology: Topology, *, reverse: bool) -> tuple[Pair, ...]:

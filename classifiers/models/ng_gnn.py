@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import Topology, to_graph, topology_of
+from classifiers.graph import Topology, depth_of, targets_of, to_graph, topology_of
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
-from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, Pair, pair_features
+from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, pair_features
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 
@@ -109,7 +109,7 @@ class GraphNetwork(nn.Module):
             place: tuple(source for source, target in pairs if target == place)
             for place in range(len(topology.sets))
         }
-        num_layers = model.num_layers or max(4, layers_to_see_all(topology, pairs))
+        num_layers = model.num_layers or max(4, depth_of(topology, reverse=self._reverse))
         self._targets = targets_of(topology, pairs, num_layers)
         log_degree = mean_log_degree(topology)
         self.layers = nn.ModuleList(PNALayer(dim, log_degree) for _ in range(num_layers))
@@ -287,25 +287,3 @@ def mean_log_degree(topology: Topology) -> float:
     sizes = [nodes.size for nodes in topology.sets]
     total = sum(size * math.log(degree + 1) for size, degree in zip(sizes, degrees, strict=True))
     return total / sum(sizes)
-
-
-def targets_of(topology: Topology, pairs: Sequence[Pair], num_layers: int) -> list[tuple[int, ...]]:
-    """Return for every layer the sets whose states after it can reach the outputs."""
-    needed = {len(topology.sets) - 1}
-    layers = []
-    for _ in range(num_layers):
-        layers.append(tuple(sorted(needed)))
-        needed |= {source for source, target in pairs if target in needed}
-    return layers[::-1]
-
-
-def layers_to_see_all(topology: Topology, pairs: Sequence[Pair]) -> int:
-    """Return the number of layers after which every weight has reached the outputs."""
-    num_layers = 1
-    while True:
-        first = targets_of(topology, pairs, num_layers)[0]
-        read = {pair for pair in pairs if pair[1] in first}
-        blocks = ((block.source, block.target) for block in topology.blocks)
-        if all({(i, j), (j, i)} & read for i, j in blocks):
-            return num_layers
-        num_layers += 1

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import to_graph, topology_of
+from classifiers.graph import Pair, to_graph, topology_of
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
-from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, Pair, pair_features
+from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, pair_features
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 

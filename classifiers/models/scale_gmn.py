@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import INPUTS, OUTPUTS, Topology, to_graph, topology_of
+from classifiers.graph import INPUTS, OUTPUTS, Topology, depth_of, to_graph, topology_of
 from classifiers.models.base import Access
 from classifiers.models.gauge import (
     Canonical,
@@ -29,7 +29,6 @@ from classifiers.models.gauge import (
     inverse_edges,
     normed_perceptron,
 )
-from classifiers.models.gnn import depth_of
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
 from nefbench.weights.symmetries import PERMUTATION

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from classifiers.graph import Topology, to_graph, topology_of
+from classifiers.graph import Topology, depth_of, targets_of, to_graph, topology_of
 from classifiers.space import WeightSpace, space_of, space_of_values
 from nefbench.errors import TrainingError
 from nefbench.fields import FieldConfig, FourierNet, GaborNet, RFFNet, Siren
@@ -110,3 +110,19 @@ def test_the_edge_index_lists_blocks_in_order() -> None:
 def test_plain_values_have_no_neurons() -> None:
     with pytest.raises(TrainingError, match="needs fields with hidden units"):
         topology_of(space_of_values((6,)))
+
+
+def test_a_weight_reaches_the_outputs_after_as_many_rounds_as_it_is_layers_away() -> None:
+    topology = topology_of(space_of(Siren(hidden_dim=2, num_layers=4), 2, 1))
+    forward = [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+    assert depth_of(topology) == 4
+    # an edge from a hidden unit to the inputs would show its weight to the inputs alone
+    assert depth_of(topology, reverse=True) == 4
+    assert targets_of(topology, forward, 3) == [(2, 3, 4), (3, 4), (4,)]
+
+
+def test_filters_are_one_round_from_their_units() -> None:
+    topology = topology_of(space_of(FourierNet(hidden_dim=2, num_filters=3), 2, 1))
+
+    assert depth_of(topology) == 4

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import Topology, topology_of
+from classifiers.graph import Topology, depth_of, topology_of
 from classifiers.models.gnn import (
     GNN,
     GraphNetwork,
     GraphStep,
     arrows_of,
-    depth_of,
     mean_of,
     node_kinds,
 )

@@ -9,16 +9,14 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from classifiers.batch import FieldBatch
-from classifiers.graph import to_graph, topology_of
+from classifiers.graph import depth_of, targets_of, to_graph, topology_of
 from classifiers.models.layers import FourierFeatures
 from classifiers.models.neural_graph import ordered_pairs
 from classifiers.models.ng_gnn import (
     NGGNN,
     GraphNetwork,
-    layers_to_see_all,
     mean_log_degree,
     statistics_of_messages,
-    targets_of,
 )
 from classifiers.space import WeightSpace, space_of, space_of_values
 from nefbench.errors import TrainingError
@@ -224,7 +222,7 @@ def test_layers_compute_only_what_can_reach_the_outputs() -> None:
     pairs = ordered_pairs(topology, reverse=True)
 
     assert targets_of(topology, pairs, 4) == [(0, 1, 2, 3), (1, 2, 3), (2, 3), (3,)]
-    assert layers_to_see_all(topology, pairs) == 3  # h0 reads the inputs, h1 reads h0, and so on
+    assert depth_of(topology, reverse=True) == 3  # h0 reads the inputs, h1 reads h0, and so on
 
 
 @pytest.mark.parametrize("reverse", [True, False])
