@@ -2,8 +2,9 @@
 
 Run ``python benchmarks/zoo.py --out benchmarks/zoo --mnist FOLDER`` (a Hub repository on disk;
 without it the embedded digits alone). Fields are fitted on first use and kept in ``--work``, and so
-is the result of every training: a run that was stopped is continued by the same command, and
-``--shard 0/2`` with ``--shard 1/2`` share the work between two processes.
+is the result of every training: a run that was stopped is continued by the same command, what the
+record in ``--out`` already has is not repeated (delete it to measure anew), and ``--shard 0/2``
+with ``--shard 1/2`` share the work between two processes.
 
 A training gets the processor time of its set of fields: the time of an epoch is measured on some of
 the rows, then as many whole epochs are run as come nearest, at least one, with a warm-up over a
@@ -66,6 +67,7 @@ MOVED = "augmentation={translation=0.1, rotation=12.0, scale=0.1}"
 _FREQUENCIES = "model.num_frequencies=32"
 MODELS: dict[str, tuple[str, ...]] = {
     "mlp": ("mlp",),
+    "mlp, aligned": ("mlp-aligned",),
     "gnn": (
         "gnn", "model.hidden_dim=32", "model.node_mlp_dims=[64, 64]", "model.edge_mlp_dims=[32]",
     ),
@@ -114,7 +116,7 @@ def main() -> None:
     """Train what has no result yet; write the table when nothing is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/zoo"))
-    parser.add_argument("--work", type=Path, default=Path("runs/bench-zoo"))
+    parser.add_argument("--work", type=Path, default=Path("runs/zoo"))
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--shard", default="0/1")
     parser.add_argument("--only", nargs="*", help="Models; all if left out.")
@@ -131,9 +133,10 @@ def main() -> None:
         and model in (arguments.only or MODELS)
         and name in (arguments.sets or SETS)
     ]
+    known = recorded(arguments.out)
     for name, model, seed in jobs[index::count]:
         path = arguments.work / "results" / f"{name} {model} {seed}.json".replace(" ", "-")
-        if not path.exists():
+        if (name, model, seed) not in known and not path.exists():
             examples = open_fields(name, arguments.work, arguments.mnist)
             result = train(name, examples, model, seed)
             files.write_json(path, dataclasses.asdict(result))
@@ -142,11 +145,19 @@ def main() -> None:
                 f"{result.num_epochs} epochs, {result.cpu_s:.0f} s",
                 flush=True,
             )
-    results = [
-        Result(**json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((arguments.work / "results").glob("*.json"))
-    ]
-    write(results, arguments.out)
+    for path in sorted((arguments.work / "results").glob("*.json")):
+        result = Result(**json.loads(path.read_text(encoding="utf-8")))
+        known[result.fields, result.model, result.seed] = result
+    write([known[key] for key in sorted(known)], arguments.out)
+
+
+def recorded(out: Path) -> dict[tuple[str, str, int], Result]:
+    """Read the results of an earlier record, by fields, model and seed."""
+    path = out / "zoo.json"
+    if not path.exists():
+        return {}
+    results = [Result(**item) for item in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    return {(result.fields, result.model, result.seed): result for result in results}
 
 
 def open_fields(name: str, work: Path, mnist: Path | None) -> Examples:
