@@ -2,7 +2,7 @@
 
 from fitting.config import FitConfig
 from fitting.executors import Automatic, Executor, Processes, Serial, parse_executor
-from fitting.fit import FitReport, fit_dataset, run_fit
+from fitting.fit import FitReport, fit_dataset, run_fit, run_fit_series
 from fitting.inits import FromFile, InitConfig, Meta, Random, Shared
 from fitting.meta_learning import learn_start
 from fitting.optimizers import SGD, AdaBelief, Adam, AdamW, LearnedSGD, OptimizerConfig
@@ -33,4 +33,5 @@ __all__ = [
     "learn_start",
     "parse_executor",
     "run_fit",
+    "run_fit_series",
 ]

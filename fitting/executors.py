@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from fitting.config import FitConfig
 from fitting.engines import FitProblem, choose_engine
 from fitting.plan import Shard
-from fitting.shard import fit_shard, problem_of
+from fitting.shard import fit_shard_series, problem_of
 from nefbench.errors import ConfigError, Interrupted, NefbenchError
 from nefbench.signals import Signals
 from nefbench.weights.parts import FieldRows
@@ -34,14 +34,17 @@ class ShardJob:
     Attributes:
         signals: What to fit.
         config: The recipe.
+        steps: Numbers of steps after which rows are kept, ascending; the last is the recipe's.
         device: Where to compute.
-        store: Called in the worker with a finished shard; its result travels back.
+        store: Called in the worker with a finished shard, its rows by ``steps``; what it returns
+            travels back.
     """
 
     signals: Signals
     config: FitConfig
+    steps: tuple[int, ...]
     device: str
-    store: Callable[[Shard, FieldRows], Any]
+    store: Callable[[Shard, tuple[FieldRows, ...]], Any]
 
     @property
     def problem(self) -> FitProblem:
@@ -56,16 +59,17 @@ class ShardJob:
         check_stop: Callable[[], None] = lambda: None,
     ) -> Any:
         """Fit a shard on that many cores and store it."""
-        rows = fit_shard(
+        series = fit_shard_series(
             self.signals,
             self.config,
             shard,
+            self.steps,
             device=self.device,
             threads=threads,
             on_fields=on_fields,
             check_stop=check_stop,
         )
-        return self.store(shard, rows)
+        return self.store(shard, series)
 
 
 class Executor(Protocol):

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fitting.config import FitConfig
-from fitting.engines import ENGINES, Engine, FitProblem, choose_engine
+from fitting.engines import choose_engine
 from fitting.executors import Executor, Serial, ShardJob, count_cores
 from fitting.inits import Meta
-from fitting.plan import Shard, field_splits, plan_shards
-from fitting.quality import metric_names
+from fitting.plan import Shard, plan_shards
+from fitting.record import FitRecord, engine_to_continue, open_record
 from fitting.shard import problem_of
 from fitting.starts import START_NAME, config_with_files, recorded_config
-from nefbench.config import config_from_mapping, config_to_mapping, differing_keys, digest
-from nefbench.errors import ConfigError, DatasetFormatError, Interrupted
-from nefbench.hub import write_card
-from nefbench.seeding import GENERATOR
-from nefbench.signals import GridSignals, ShapeSignals, Signals
-from nefbench.weights import Manifest, NeuralDataset, write_manifest
-from nefbench.weights.manifest import (
-    SHAPE_COORDINATES,
-    ConfigEntry,
-    PartEntry,
-    SignalsEntry,
-    open_or_new_manifest,
-)
-from nefbench.weights.parts import FieldRows, adopt_part, read_part, write_part
-from nefbench.weights.statistics import summarise_dataset
-
-logger = logging.getLogger(__name__)
+from nefbench.errors import ConfigError, Interrupted
+from nefbench.signals import Signals
+from nefbench.weights import NeuralDataset
+from nefbench.weights.manifest import ConfigEntry, PartEntry, open_or_new_manifest
+from nefbench.weights.parts import FieldRows, read_part, write_part
 
 
 @dataclass(frozen=True)
@@ -119,26 +105,58 @@ def run_fit(
         SignalError: If signals hold unusable values.
         Interrupted: On Ctrl-C; finished parts are on disk.
     """
-    folder = Path(out)
-    name = config.config_name
-    manifest = open_or_new_manifest(folder)
-    asked, config = config, recorded_config(signals, config, folder / name)
+    series = {config.num_steps: Path(out)}
+    return run_fit_series(
+        signals, config, series, executor=executor, device=device, only=only,
+        on_progress=on_progress, on_meta=on_meta,
+    )[config.num_steps]  # fmt: skip
+
+
+def run_fit_series(
+    signals: Signals,
+    config: FitConfig,
+    folders: Mapping[int, Path],
+    *,
+    executor: Executor | None = None,
+    device: str = "cpu",
+    only: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_meta: Callable[[int, int, float], None] = lambda *_: None,
+) -> dict[int, FitReport]:
+    """Fit once, and keep the fields after several numbers of steps: a neural dataset for each.
+
+    A fit of 1,000 steps passes through all shorter ones. Every dataset holds the same bits as a
+    fit of so many steps by itself and has the same record, so each can be continued alone.
+
+    Args:
+        signals: What to fit.
+        config: The recipe; its ``num_steps`` counts for nothing here.
+        folders: Number of steps to the folder of its neural dataset.
+        executor: See ``run_fit``, as for all that follows.
+        device: Where to compute.
+        only: Fit these fields again and nothing else.
+        on_progress: Told ``(fields done, fields to do)``.
+        on_meta: Told of the learning of a start, which happens once.
+
+    Returns:
+        What the call did, by number of steps; times and throughput are those of the whole call.
+
+    Raises:
+        ConfigError: Besides what ``run_fit`` raises: if the shorter fits are not the beginnings of
+            the longest, as where the schedule ends with the fit.
+    """
+    asked = {steps: dataclasses.replace(config, num_steps=steps) for steps in sorted(folders)}
+    *_, longest = asked.values()
+    _check_series(list(asked.values()), list(folders.values()))
     planned = plan_shards(signals, config)
-    problem = problem_of(signals, config, device)
-    engine = _engine_to_continue(manifest, name, problem) or choose_engine(config.engine, problem)
-    config = dataclasses.replace(config, engine=engine.name)
-    new = _new_entry(signals, config, engine, device)
-    entry = _matching_entry(manifest, name, new, folder)
-    entry = _with_finished_parts(folder, name, entry, planned, forget=_chosen(planned, only))
-    present = {(part.start, part.stop) for part in entry.parts}
-    todo = _chosen(planned, only) or [s for s in planned if (s.start, s.stop) not in present]
-    if todo and entry.engine != new.engine:
-        raise ConfigError(
-            f"{folder}: config {name!r} was begun with engine {entry.engine!r}, this is "
-            f"{new.engine!r}, which rounds differently; finish it as begun, or choose another --out"
-        )
-    manifest = manifest.with_config(name, entry)
-    write_manifest(folder, manifest)
+    records = _open_records(signals, asked, folders, planned, _chosen(planned, only), device)
+    todo = _chosen(planned, only) or [
+        shard for shard in planned if not all(record.has(shard) for record in records)
+    ]
+    for record in records:
+        if todo:
+            record.check_engine()
+        record.keep()
 
     total = sum(shard.stop - shard.start for shard in todo)
     done = 0
@@ -149,44 +167,100 @@ def run_fit(
         on_progress(done, total)
 
     meta_seconds = prepare_seconds = 0.0
+    complete = records[-1].config
     if todo:
         begin = time.perf_counter()
-        config = config_with_files(signals, asked, config, folder / name, device=device,
-                                   threads=count_cores(), on_meta=on_meta)  # fmt: skip
+        copies: tuple[Path, ...] = ()
+        for record in records:
+            complete = config_with_files(
+                signals, asked[record.config.num_steps], record.config, record.place,
+                device=device, threads=count_cores(), on_meta=on_meta, copies=copies,
+            )  # fmt: skip
+            copies += (record.place,)
         meta_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
-        engine.prepare(problem_of(signals, config, device))
+        problem = problem_of(signals, complete, device)
+        choose_engine(complete.engine, problem).prepare(problem)
         prepare_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
-    store = partial(_store_part, folder, name, entry)
-    job = ShardJob(signals, config, device, store)
+    stores = [partial(_store_part, r.folder, r.name, r.entry) for r in records]
+    job = ShardJob(signals, complete, tuple(asked), device, partial(_store_series, stores))
     on_progress(0, total)
     try:
-        for part in (executor or Serial()).run(job, todo, count):
-            entry = dataclasses.replace(entry, parts=_insert(entry.parts, part))
-            manifest = manifest.with_config(name, entry)
-            write_manifest(folder, manifest)
+        for parts in (executor or Serial()).run(job, todo, count):
+            for record, part in zip(records, parts, strict=True):
+                record.keep(part)
     except KeyboardInterrupt as error:
+        entry, folder = records[-1].entry, records[-1].folder
         raise Interrupted(
             f"interrupted; {entry.num_finished} of {entry.num_fields} fields are in {folder}: "
             f"the same command continues"
         ) from error
     seconds = time.perf_counter() - begin
-    if entry.is_complete and (todo or not entry.summary):
-        entry = summarise_dataset(NeuralDataset(folder, name, entry))
-        manifest = manifest.with_config(name, entry)
-        write_manifest(folder, manifest)
-    write_card(folder, manifest)
-    dataset = NeuralDataset(folder, name, entry)
-    return FitReport(
-        dataset=dataset,
-        num_fitted=total,
-        seconds=seconds,
-        num_steps=_mean_steps(dataset, asked, todo),
-        prepare_seconds=prepare_seconds,
-        meta_seconds=meta_seconds,
-        start=folder / name / START_NAME if isinstance(asked.init, Meta) else None,
-    )
+    reports = {}
+    for record in records:
+        recipe = asked[record.config.num_steps]
+        dataset = record.finish(changed=bool(todo))
+        reports[recipe.num_steps] = FitReport(
+            dataset=dataset,
+            num_fitted=total,
+            seconds=seconds,
+            num_steps=_mean_steps(dataset, longest, todo),
+            prepare_seconds=prepare_seconds,
+            meta_seconds=meta_seconds,
+            start=record.place / START_NAME if isinstance(recipe.init, Meta) else None,
+        )
+    return reports
+
+
+def _check_series(recipes: Sequence[FitConfig], folders: Sequence[Path]) -> None:
+    *shorter, longest = recipes
+    if len({folder.resolve() for folder in folders}) < len(recipes):
+        raise ConfigError("every number of steps needs a folder of its own")
+    if shorter and longest.until_psnr is not None:
+        raise ConfigError("until_psnr: fields stop by themselves; give one number of steps")
+    peak = longest.optimizer.learning_rate
+    rates = longest.schedule.rates(peak, longest.num_steps)
+    for recipe in shorter:
+        if recipe.schedule.rates(peak, recipe.num_steps) != rates[: recipe.num_steps]:
+            raise ConfigError(
+                f"schedule: the learning rates of a fit of {recipe.num_steps:,} steps are not the "
+                f"first of one of {longest.num_steps:,}; set schedule.decay_steps, or fit one "
+                f"number of steps at a time"
+            )
+
+
+def _open_records(
+    signals: Signals,
+    asked: Mapping[int, FitConfig],
+    folders: Mapping[int, Path],
+    planned: Sequence[Shard],
+    forget: Sequence[Shard],
+    device: str,
+) -> list[FitRecord]:
+    """Return the record of every number of steps; one engine, where possible the one that began."""
+    recorded = {
+        steps: recorded_config(signals, recipe, folders[steps] / recipe.config_name)
+        for steps, recipe in asked.items()
+    }
+    manifests = {steps: open_or_new_manifest(folders[steps]) for steps in asked}
+    problems = {s: problem_of(signals, recipe, device) for s, recipe in recorded.items()}
+    begun = [engine_to_continue(manifests[steps], problems[steps]) for steps in asked]
+    last = problems[max(asked)]
+    engine = next(filter(None, begun), None) or choose_engine(last.config.engine, last)
+    return [
+        open_record(
+            signals,
+            recorded[steps],
+            folders[steps],
+            manifests[steps],
+            planned,
+            forget=forget,
+            engine=engine,
+            device=device,
+        )
+        for steps in asked
+    ]
 
 
 def _mean_steps(dataset: NeuralDataset, config: FitConfig, shards: Sequence[Shard]) -> float:
@@ -196,122 +270,6 @@ def _mean_steps(dataset: NeuralDataset, config: FitConfig, shards: Sequence[Shar
     parts = [part for part in dataset.entry.parts if (part.start, part.stop) in fitted]
     rows = [read_part(dataset.folder, dataset.name, dataset.entry, part) for part in parts]
     return float(torch.cat([r.provenance["num_steps"] for r in rows]).double().mean())
-
-
-def _engine_to_continue(manifest: Manifest, name: str, problem: FitProblem) -> Engine | None:
-    """Return the engine that began a stored config, if any may be taken and it can go on."""
-    stored = manifest.configs.get(name)
-    if problem.config.engine != "auto" or stored is None or not stored.parts:
-        return None
-    begun_by = stored.engine.split(" ")[0]
-    able = (engine for engine in ENGINES if engine.why_not(problem) is None)
-    return next((engine for engine in able if engine.name == begun_by), None)
-
-
-def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str) -> ConfigEntry:
-    # The engine is no part of what was asked for: another one gives the same fields up to rounding.
-    fit = {key: value for key, value in config_to_mapping(config).items() if key != "engine"}
-    described = SignalsEntry(
-        name=signals.name,
-        source=signals.source,
-        fingerprint=signals.fingerprint,
-        licence=signals.licence,
-        mean=signals.mean,
-        std=signals.std,
-        class_names=signals.class_names,
-        config=None if signals.config is None else dict(signals.config),
-        **_domain(signals),
-    )
-    in_dim, out_dim = signals.in_dim, signals.num_channels
-    return ConfigEntry(
-        field=config.field,
-        in_dim=in_dim,
-        out_dim=out_dim,
-        tensors=config.field.spec(in_dim, out_dim).layout,
-        signals=described,
-        splits=field_splits(signals, config),
-        fit=fit,
-        digest=digest({"fit": fit, "signals": described.identity()}),
-        engine=f"{engine.name} {torch.device(device).type} {engine.signature}",
-        generator=GENERATOR,
-        metrics=metric_names(signals),
-        provenance=("view", "num_steps"),
-        properties=tuple(signals.properties),
-    )
-
-
-def _domain(signals: Signals) -> dict[str, Any]:
-    """What the manifest says of where fields live and of what they give."""
-    if isinstance(signals, GridSignals):
-        return {"grid_shape": signals.grid_shape, "value_range": signals.value_range}
-    assert isinstance(signals, ShapeSignals)
-    return {"grid_shape": (), "coordinates": SHAPE_COORDINATES, "output": signals.quantity}
-
-
-def _matching_entry(manifest: Manifest, name: str, new: ConfigEntry, folder: Path) -> ConfigEntry:
-    """Return the stored entry if it was made in the same way, or the new one if there is none.
-
-    An entry without a single part, left by a run that failed at once, does not count.
-    """
-    stored = manifest.configs.get(name)
-    if stored is None or not (stored.parts or any((folder / name).rglob("*.parquet"))):
-        return new
-    if stored.digest == new.digest:
-        return stored
-    differences = differing_keys(
-        {"fit": _with_defaults(stored.fit), "signals": stored.signals.identity()},
-        {"fit": new.fit, "signals": new.signals.identity()},
-    )
-    if not differences:  # 1 and 1.0 have different digests
-        return stored
-    listed = "; ".join(
-        f"{key.removeprefix('fit.')} = {there!r} there, {here!r} here"
-        for key, there, here in differences
-    )
-    raise ConfigError(
-        f"{folder} already holds config {name!r} made with other settings ({listed}); "
-        f"choose another --out, or another name with --set name=…"
-    )
-
-
-def _with_defaults(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the keys that older versions did not have."""
-    try:
-        filled = config_to_mapping(config_from_mapping(FitConfig, fit))
-    except ConfigError:  # a newer version's, or an imported record
-        return dict(fit)
-    return {key: value for key, value in filled.items() if key != "engine"}
-
-
-def _with_finished_parts(
-    folder: Path, name: str, entry: ConfigEntry, planned: Sequence[Shard], forget: Sequence[Shard]
-) -> ConfigEntry:
-    """Keep parts that are on disk as recorded, adopt finished ones that are not recorded."""
-    forgotten = {(shard.start, shard.stop) for shard in forget}
-    listed = {(part.start, part.stop): part for part in entry.parts}
-    parts: list[PartEntry] = []
-    for shard in planned:
-        place = (shard.start, shard.stop)
-        if place in forgotten:
-            continue
-        part = listed.get(place)
-        if part is None:
-            part = adopt_part(folder, name, entry, shard.split, shard.start, shard.stop)
-        elif not _is_sound(folder, name, entry, part):
-            part = None
-        if part is not None:
-            parts.append(part)
-    kept = tuple(parts)
-    return entry if kept == entry.parts else dataclasses.replace(entry, parts=kept, summary={})
-
-
-def _is_sound(folder: Path, name: str, entry: ConfigEntry, part: PartEntry) -> bool:
-    try:
-        read_part(folder, name, entry, part)
-    except DatasetFormatError as error:
-        logger.warning("%s; fitting it again now", str(error).split("; fit this part")[0])
-        return False
-    return True
 
 
 def _chosen(planned: Sequence[Shard], only: tuple[int, int] | None) -> list[Shard]:
@@ -327,12 +285,15 @@ def _chosen(planned: Sequence[Shard], only: tuple[int, int] | None) -> list[Shar
     return chosen
 
 
+def _store_series(
+    stores: Sequence[Callable[[Shard, FieldRows], PartEntry]],
+    shard: Shard,
+    series: Sequence[FieldRows],
+) -> list[PartEntry]:
+    return [store(shard, rows) for store, rows in zip(stores, series, strict=True)]
+
+
 def _store_part(
     folder: Path, name: str, entry: ConfigEntry, shard: Shard, rows: FieldRows
 ) -> PartEntry:
     return write_part(folder, name, entry, shard.split, shard.start, rows)
-
-
-def _insert(parts: tuple[PartEntry, ...], part: PartEntry) -> tuple[PartEntry, ...]:
-    others = [p for p in parts if (p.start, p.stop) != (part.start, part.stop)]
-    return tuple(sorted([*others, part], key=lambda p: p.start))

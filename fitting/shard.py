@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +82,27 @@ def fit_shard(
     on_fields: Callable[[int], None] = lambda _: None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> FieldRows:
-    """Fit the fields of a shard.
+    """Fit the fields of a shard: ``fit_shard_series`` with the steps of the recipe alone."""
+    (rows,) = fit_shard_series(
+        signals, config, shard, (config.num_steps,), device=device, threads=threads,
+        block_size=block_size, on_fields=on_fields, check_stop=check_stop,
+    )  # fmt: skip
+    return rows
+
+
+def fit_shard_series(
+    signals: Signals,
+    config: FitConfig,
+    shard: Shard,
+    steps: Sequence[int],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    block_size: int | None = None,
+    on_fields: Callable[[int], None] = lambda _: None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> tuple[FieldRows, ...]:
+    """Fit the fields of a shard once and keep what they are after several numbers of steps.
 
     Blocks are measured, and by some engines fitted, in one shape, the last one padded with copies
     of its first field, so a field's bits do not depend on where it stands.
@@ -91,6 +111,7 @@ def fit_shard(
         signals: What to fit.
         config: The recipe.
         shard: Which fields.
+        steps: Numbers of steps, ascending; the last one is that of the recipe.
         device: Where to compute.
         threads: Cores for the engine; the rows do not depend on it.
         block_size: Fields per block; the engine's rule if left out.
@@ -98,22 +119,28 @@ def fit_shard(
         check_stop: Called often; raises to abandon the shard.
 
     Returns:
-        Rows on the CPU. A field is ``diverged`` when its weights or loss are not finite, or its
-        loss over all points is above that of its start.
+        Rows on the CPU, one table per number of steps. A field is ``diverged`` when its weights or
+        loss are not finite, or its loss over all points is above that of its start.
     """
     config = dataclasses.replace(config, seed=config.seed + shard.refit, num_refits=1)
     problem = problem_of(signals, config, device)
     engine = choose_engine(config.engine, problem)
     size = block_size or engine.block_size(problem)
-    blocks = []
+    series: list[list[FieldRows]] = [[] for _ in steps]
     with reproducible_arithmetic():
         for first in range(0, len(shard.signals), size):
             positions = shard.signals[first : first + size]
             work = _work_on(signals, problem, positions, shard.view, size)
-            rows, num_steps = _fit_block(engine, problem, work, size, threads, check_stop)
-            blocks.append(_described(signals, problem, work, rows, num_steps, positions, shard))
+            first_loss = work.loss(_padded(work.block.start, size))
+            fitted = _fit_block(engine, problem, work, size, steps, threads, check_stop)
+            for blocks, (rows, num_steps) in zip(series, fitted, strict=True):
+                blocks.append(
+                    _described(
+                        signals, problem, work, first_loss, rows, num_steps, positions, shard
+                    )
+                )
             on_fields(len(positions))
-    return concatenate(blocks)
+    return tuple(concatenate(blocks) for blocks in series)
 
 
 @dataclass(frozen=True)
@@ -224,19 +251,22 @@ def _fit_block(
     problem: FitProblem,
     work: _Work,
     size: int,
+    steps: Sequence[int],
     threads: int,
     check_stop: Callable[[], None],
-) -> tuple[Tensor, Tensor]:
-    """Return a full block of rows and the steps that each took."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a full block of rows, and the steps that each took, for every number of steps."""
     block, config = work.block, problem.config
     if engine.needs_full_blocks:
         coords = None if block.coords is None else _padded(block.coords, size)
         block = Block(_padded(block.start, size), _padded(block.targets, size), coords)
     run = engine.start(problem, block)
-    num_steps = torch.full((size,), config.num_steps)
     if config.until_psnr is None or work.psnr is None:
-        run.advance(config.num_steps, threads=threads, check_stop=check_stop)
-        return _padded(run.rows(), size), num_steps
+        for step in steps:
+            run.advance(step, threads=threads, check_stop=check_stop)
+            yield _padded(run.rows(), size), torch.full((size,), step)
+        return
+    num_steps = torch.full((size,), config.num_steps)
     count = len(block.start)
     active = torch.ones(count, dtype=torch.bool)
     step = 0
@@ -248,13 +278,14 @@ def _fit_block(
         num_steps[:count][reached] = step
         active &= ~reached
         run.freeze(reached)
-    return _padded(run.rows(), size), num_steps
+    yield _padded(run.rows(), size), num_steps
 
 
 def _described(
     signals: Signals,
     problem: FitProblem,
     work: _Work,
+    first_loss: Tensor,
     rows: Tensor,
     num_steps: Tensor,
     positions: range,
@@ -263,7 +294,6 @@ def _described(
     """Measure a full block of rows and say where they come from."""
     count = len(positions)
     chosen = list(positions)
-    first_loss = work.loss(_padded(work.block.start, len(rows)))
     loss, quality = work.measure(rows)
     diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
     return FieldRows(

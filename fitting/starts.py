@@ -7,7 +7,7 @@ So it can be continued wherever it lies, and its record names a file by its cont
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fitting.config import FitConfig
@@ -81,6 +81,7 @@ def config_with_files(
     device: str = "cpu",
     threads: int = 1,
     on_meta: Callable[[int, int, float], None] = lambda *_: None,
+    copies: Sequence[Path] = (),
 ) -> FitConfig:
     """Put the start files into the folder, learning the start if need be.
 
@@ -92,6 +93,7 @@ def config_with_files(
         device: Where a start is learned.
         threads: See ``learn_start``.
         on_meta: Told ``(outer steps done, outer steps, loss)`` while a start is learned.
+        copies: Folders of other configs: a start that was learned for one of them is copied.
 
     Returns:
         The recorded recipe with the paths of these files: what every worker needs.
@@ -103,7 +105,8 @@ def config_with_files(
     place = folder / START_NAME
     init, optimizer = recorded.init, recorded.optimizer
     if isinstance(init, Meta):
-        _learn(signals, recorded, place, device, threads, on_meta)
+        _learn(signals, recorded, place, [copy / START_NAME for copy in copies], device, threads,
+               on_meta)  # fmt: skip
         init = FromFile(path=place, sha256=checksum_of(place))
     elif isinstance(init, FromFile):
         assert isinstance(config.init, FromFile), "the record is that of the recipe"
@@ -162,17 +165,22 @@ def _learn(
     signals: Signals,
     config: FitConfig,
     place: Path,
+    copies: Sequence[Path],
     device: str,
     threads: int,
     on_meta: Callable[[int, int, float], None],
 ) -> None:
-    """Learn the start, unless it lies there already."""
-    if place.exists():
+    """Learn the start, unless it lies there already or in a copy."""
+    made = how_made(signals, config)
+    for known in filter(Path.exists, (place, *copies)):
         try:
-            if read_start_file(place).made == how_made(signals, config):
-                return
+            is_it = read_start_file(known).made == made
         except DatasetFormatError:  # damaged: learned again
-            pass
+            continue
+        if is_it:
+            if known != place:
+                files.write_bytes(place, known.read_bytes())
+            return
     checkpoint = place.with_name(_CHECKPOINT_NAME)
     done = 0
 

@@ -31,7 +31,7 @@ def make_signals(count: int = 5) -> GridSignals:
 
 
 def make_job(signals: GridSignals) -> ShardJob:
-    return ShardJob(signals, CONFIG, "cpu", lambda shard, rows: (shard, rows))
+    return ShardJob(signals, CONFIG, (3,), "cpu", lambda shard, series: (shard, *series))
 
 
 @pytest.fixture(autouse=True)
