@@ -94,6 +94,10 @@ MODELS: dict[str, tuple[str, ...]] = {
 """Preset of ``nefbench train`` and overrides, by the name in the table."""
 
 
+SIREN_ONLY = ("phase-gmn", "phase-probes")
+"""Models built on a symmetry that other fields do not have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One training."""
@@ -134,6 +138,7 @@ def main() -> None:
         if (arguments.mnist or not fields.needs_mnist)
         and model in (arguments.only or MODELS)
         and name in (arguments.sets or SETS)
+        and (" siren " in name or model not in SIREN_ONLY)
     ]
     known = recorded(arguments.out)
     for name, model, seed in jobs[index::count]:

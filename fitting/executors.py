@@ -83,14 +83,20 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Serial:
-    """One shard after another in this process; an engine that can uses all its cores."""
+    """One shard after another in this process; an engine that can uses several cores.
+
+    Attributes:
+        threads: Most cores; all that this process may use if None.
+    """
+
+    threads: int | None = None
 
     def run(
         self, job: ShardJob, shards: Sequence[Shard], on_fields: Callable[[int], None]
     ) -> Iterator[Any]:
         """Yield every shard's result in order."""
         for shard in shards:
-            yield job.run(shard, count_cores(), on_fields)
+            yield job.run(shard, self.threads or count_cores(), on_fields)
 
 
 @dataclass(frozen=True)
@@ -215,11 +221,11 @@ class _Worker:
 def _start_worker(job: ShardJob, stop: Any, finished: Any) -> None:
     # Ctrl-C reaches the whole process group; the main process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     _Worker.job, _Worker.stop, _Worker.finished = job, stop, finished
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this process when the main one is gone; a pool's workers would wait for it for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in a worker"

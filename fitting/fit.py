@@ -147,7 +147,11 @@ def run_fit_series(
     """
     asked = {steps: dataclasses.replace(config, num_steps=steps) for steps in sorted(folders)}
     *_, longest = asked.values()
-    _check_series(list(asked.values()), list(folders.values()))
+    refusal = why_no_series(config, list(asked))
+    if refusal is not None:
+        raise ConfigError(refusal)
+    if len({folder.resolve() for folder in folders.values()}) < len(folders):
+        raise ConfigError("every number of steps needs a folder of its own")
     planned = plan_shards(signals, config)
     records = _open_records(signals, asked, folders, planned, _chosen(planned, only), device)
     todo = _chosen(planned, only) or [
@@ -213,21 +217,21 @@ def run_fit_series(
     return reports
 
 
-def _check_series(recipes: Sequence[FitConfig], folders: Sequence[Path]) -> None:
-    *shorter, longest = recipes
-    if len({folder.resolve() for folder in folders}) < len(recipes):
-        raise ConfigError("every number of steps needs a folder of its own")
-    if shorter and longest.until_psnr is not None:
-        raise ConfigError("until_psnr: fields stop by themselves; give one number of steps")
-    peak = longest.optimizer.learning_rate
-    rates = longest.schedule.rates(peak, longest.num_steps)
-    for recipe in shorter:
-        if recipe.schedule.rates(peak, recipe.num_steps) != rates[: recipe.num_steps]:
-            raise ConfigError(
-                f"schedule: the learning rates of a fit of {recipe.num_steps:,} steps are not the "
-                f"first of one of {longest.num_steps:,}; set schedule.decay_steps, or fit one "
-                f"number of steps at a time"
+def why_no_series(config: FitConfig, steps: Sequence[int]) -> str | None:
+    """Say why the shorter fits are not the beginnings of the longest; None if they are."""
+    *shorter, longest = sorted(steps)
+    if shorter and config.until_psnr is not None:
+        return "until_psnr: fields stop by themselves; give one number of steps"
+    peak = config.optimizer.learning_rate
+    rates = config.schedule.rates(peak, longest)
+    for num_steps in shorter:
+        if config.schedule.rates(peak, num_steps) != rates[:num_steps]:
+            return (
+                f"schedule: the learning rates of a fit of {num_steps:,} steps are not the first "
+                f"of one of {longest:,}; set schedule.decay_steps, or fit one number of steps at a "
+                f"time"
             )
+    return None
 
 
 def _open_records(

@@ -142,19 +142,7 @@ def engine_to_continue(manifest: Manifest, problem: FitProblem) -> Engine | None
 
 
 def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str) -> ConfigEntry:
-    # The engine is no part of what was asked for: another one gives the same fields up to rounding.
-    fit = {key: value for key, value in config_to_mapping(config).items() if key != "engine"}
-    described = SignalsEntry(
-        name=signals.name,
-        source=signals.source,
-        fingerprint=signals.fingerprint,
-        licence=signals.licence,
-        mean=signals.mean,
-        std=signals.std,
-        class_names=signals.class_names,
-        config=None if signals.config is None else dict(signals.config),
-        **_domain(signals),
-    )
+    fit, described = _recorded_fit(config), _described(signals)
     in_dim, out_dim = signals.in_dim, signals.num_channels
     return ConfigEntry(
         field=config.field,
@@ -164,12 +152,42 @@ def _new_entry(signals: Signals, config: FitConfig, engine: Engine, device: str)
         signals=described,
         splits=field_splits(signals, config),
         fit=fit,
-        digest=digest({"fit": fit, "signals": described.identity()}),
+        digest=fit_digest(signals, config),
         engine=f"{engine.name} {torch.device(device).type} {engine.signature}",
         generator=GENERATOR,
         metrics=metric_names(signals),
         provenance=("view", "num_steps"),
         properties=tuple(signals.properties),
+    )
+
+
+def fit_digest(signals: Signals, config: FitConfig) -> str:
+    """Digest of all that determines the fields, apart from how an engine rounds.
+
+    Args:
+        signals: What is fitted.
+        config: The recipe, start files named by their content; see ``recorded_config``.
+    """
+    fit, described = _recorded_fit(config), _described(signals)
+    return digest({"fit": fit, "signals": described.identity()})
+
+
+def _recorded_fit(config: FitConfig) -> dict[str, Any]:
+    # The engine is no part of what was asked for: another one gives the same fields up to rounding.
+    return {key: value for key, value in config_to_mapping(config).items() if key != "engine"}
+
+
+def _described(signals: Signals) -> SignalsEntry:
+    return SignalsEntry(
+        name=signals.name,
+        source=signals.source,
+        fingerprint=signals.fingerprint,
+        licence=signals.licence,
+        mean=signals.mean,
+        std=signals.std,
+        class_names=signals.class_names,
+        config=None if signals.config is None else dict(signals.config),
+        **_domain(signals),
     )
 
 

@@ -78,19 +78,37 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {override!r}: expected key=value, for example num_steps=500")
-        *tables, last = key.strip().split(".")
-        if last == "kind" and tables:
-            *tables, last = tables
-        node = result
-        for name in tables:
-            inner = node.setdefault(name, {})
-            if isinstance(inner, str):
-                inner = node[name] = {"kind": inner}
-            if not isinstance(inner, dict):
-                raise ConfigError(f"--set {override!r}: {name!r} is a value, not a table")
-            node = inner
-        node[last] = _parse_value(text.strip())
+        try:
+            _set(result, key.strip(), _parse_value(text.strip()))
+        except ConfigError as error:
+            raise ConfigError(f"--set {override!r}: {error}") from error
     return result
+
+
+def with_values(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``mapping`` with plain values at dotted keys, set in their order.
+
+    A kind drops the other keys of its table, as in ``apply_overrides``.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(mapping))
+    for key, value in values.items():
+        _set(result, key, value)
+    return result
+
+
+def _set(mapping: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    if last == "kind" and tables:
+        *tables, last = tables
+    node = mapping
+    for name in tables:
+        inner = node.setdefault(name, {})
+        if isinstance(inner, str):
+            inner = node[name] = {"kind": inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name!r} is a value, not a table")
+        node = inner
+    node[last] = value
 
 
 def differing_keys(

@@ -10,6 +10,7 @@ from nefbench.cli.fit import fit
 from nefbench.cli.importing import import_
 from nefbench.cli.inspect import inspect
 from nefbench.cli.render import render
+from nefbench.cli.study import study
 from nefbench.cli.train import train
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("fit")(fit)
 app.command("train")(train)
+app.command("study")(study)
 app.command("inspect")(inspect)
 app.command("render")(render)
 app.command("import")(import_)

@@ -143,7 +143,7 @@ def _bars(usual_unit: str) -> Iterator[ReportProgress]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
+            return Text(rate_text(speed, task.fields["unit"]) if speed else "")
 
     columns = (
         TextColumn("{task.description:<18}"),
@@ -187,7 +187,8 @@ class _Lines:
         self._last[what] = now
         rate = done / (now - begin)
         left = (total - done) / rate
-        say(f"{what}: {done}/{total} {unit or self._unit}, {rate:,.0f}/s, {left:,.0f} s left")
+        unit = unit or self._unit
+        say(f"{what}: {done}/{total} {unit}, {rate_text(rate, unit)}, {left:,.0f} s left")
 
 
 def check_device(device: str) -> str:
@@ -203,6 +204,13 @@ def check_device(device: str) -> str:
     if not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: this machine has no usable CUDA device")
     return device
+
+
+def rate_text(rate: float, unit: str) -> str:
+    """Return a rate per second, or the seconds that one takes where that is more than one."""
+    if rate >= 1:
+        return f"{rate:,.0f} {unit}/s"
+    return f"{1 / rate:,.1f} s per {unit.removesuffix('s')}"
 
 
 def shell_text(path: Path) -> str:

@@ -19,7 +19,7 @@ from nefbench.weights import load_neural_dataset
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     "README.md", "docs/fit.md", "docs/signals.md", "docs/starts.md", "docs/train.md",
-    "docs/inspect.md", "docs/render.md", "docs/symmetries.md",
+    "docs/inspect.md", "docs/render.md", "docs/symmetries.md", "docs/study.md",
 ]  # fmt: skip
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECONDS_PER_PAGE = 600

@@ -20,12 +20,16 @@ from nefbench.signals import (
     ProceduralShapesConfig,
     SignalsConfig,
 )
+from studies.design import Search, grid_params, steps_of
 from studies.recipes import (
     FitRecipe,
     load_classifier_config,
     load_fit_recipe,
+    load_study_config,
     preset_names,
+    study_preset_names,
 )
+from studies.space import Choice, Integer, Real
 
 # Settings of the published study (Papa et al. 2024): field and learning rate.
 STUDY: dict[str, tuple[FieldConfig, float]] = {
@@ -338,3 +342,54 @@ def test_a_file_that_is_no_recipe_is_refused(
 
     with pytest.raises(ConfigError, match=message):
         load_fit_recipe(str(path))
+
+
+# Studies
+
+
+def test_every_study_preset_can_be_loaded() -> None:
+    names = study_preset_names()
+
+    assert len(names) == len(set(names)) == 3 * 5 * 3 + 5 * 3
+    for name in names:
+        assert load_study_config(name).name == name
+
+
+def test_phase_2_at_full_budget_is_the_published_grid() -> None:
+    config = load_study_config("phase-2-mnist-paper")
+
+    assert len(grid_params(config)) == 3 * 60
+    for name, (field, rate) in STUDY.items():
+        space = config.fields[name]
+        widths = space.space["field.hidden_dim"]
+        assert isinstance(widths, Choice)
+        assert widths.values == ((8, 32, 64) if name == "siren" else (16, 32, 64))
+        assert space.config({"field.hidden_dim": 32}).field == field
+        assert space.fit.optimizer == Adam(learning_rate=rate)
+        assert steps_of(config, name) == (5, 15, 25, 50, 75, 1000, 5000, 10000, 20000, 50000)
+    assert config.sources == {"mnist": SIGNALS["mnist"]}
+
+
+def test_phase_1_at_full_budget_has_the_published_space() -> None:
+    config = load_study_config("phase-1-rffnet-cifar10-paper")
+
+    assert list(config.fields) == ["rffnet"]
+    assert config.fields["rffnet"].space == {
+        "init.kind": Choice(values=("shared", "random")),
+        "optimizer.weight_decay": Real(low=1e-8, high=1e-2, log=True),
+        "optimizer.learning_rate": Real(low=1e-5, high=1e-1, log=True),
+        "num_steps": Choice(values=(20, 200, 1000, 5000, 10000, 20000)),
+        "field.hidden_dim": Integer(low=4, high=128, log=True, multiple_of=2),
+        "field.num_layers": Integer(low=3, high=6),
+        "field.std": Real(low=1e-2, high=1e2, log=True),
+    }
+    (classifier,) = config.classifiers.values()
+    assert classifier.classifier.num_epochs == 10
+    assert config.sources == {"cifar10": SIGNALS["cifar10"]}
+
+
+def test_overrides_come_on_top_of_a_study_preset() -> None:
+    config = load_study_config("phase-1-siren-digits-smoke", ["design.num_trials=3", "name=x"])
+
+    assert config.design == Search(num_trials=3, pruning=True)
+    assert config.name == "x"

@@ -1,0 +1,270 @@
+"""Run a study: fill its queue, let workers empty it, collect what they found."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import signal
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from fitting.executors import Executor, exit_with_parent, without_sigint
+from nefbench import files
+from nefbench.errors import Interrupted, NefbenchError
+from studies.design import StudyConfig
+from studies.queue import LOST, Watch, Worker, counted, fill_queue, put_back, take
+from studies.results import ERROR, TrialResult, results_of
+from studies.storage import JOURNAL_NAME, open_storage, open_study
+from studies.store import Store
+from studies.trial import Bench, What
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_MOST_DEATHS = 20
+"""Worker processes that may be killed before the study gives up."""
+
+OnTrials = Callable[[int, int, int], None]
+"""Told ``(trials finished, trials in all, trials failed)``."""
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """State of a study after one call.
+
+    Attributes:
+        config: The study.
+        results: Of all finished trials, ordered by what was done.
+        num_trials: In all.
+        num_pruned: Stopped because they were not worth finishing.
+        causes: What went wrong, and in how many trials.
+        seconds: Wall time of this call.
+    """
+
+    config: StudyConfig
+    results: tuple[TrialResult, ...]
+    num_trials: int
+    num_pruned: int
+    causes: dict[str, int]
+    seconds: float
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The result with the highest validation accuracy."""
+        return max(self.results, key=lambda result: result.validation_accuracy, default=None)
+
+
+def run_study(
+    config: StudyConfig,
+    out: Path | str,
+    *,
+    store: Path | str | None = None,
+    storage: str | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    executor: Executor | None = None,
+    on_trials: OnTrials = lambda *_: None,
+    on_progress: What = lambda *_: None,
+) -> StudyReport:
+    """Run what is left of a study.
+
+    The same call continues a study that was stopped, and helps one that runs elsewhere: on other
+    machines with the same storage, each with a ``store`` of its own or a shared one.
+
+    Args:
+        config: The study.
+        out: Folder of the study.
+        store: Folder of datasets and trainings, shared with other studies; ``out/store`` if None.
+        storage: Path of a journal or address of a database; a journal in ``out`` if None.
+        workers: Processes; with one, trials run in this process.
+        device: Where to compute.
+        executor: Where shards run, with one worker.
+        on_trials: Told of finished trials.
+        on_progress: Told what the trial of the only worker is doing.
+
+    Raises:
+        ConfigError: If the storage holds another study, or one begun by other code.
+        SignalError: If a source cannot be opened.
+        Interrupted: On Ctrl-C; what was finished is kept.
+    """
+    begin = time.perf_counter()
+    folder = Path(out)
+    place = storage or str(folder / JOURNAL_NAME)
+    home = Path(store) if store is not None else folder / "store"
+    for source in config.sources.values():
+        source.open()
+    study = open_study(config, open_storage(place))
+    total = fill_queue(study, config)
+    watch = Watch(folder / "workers")
+    count = _Count(study, total, on_trials)
+    watch.put_back_lost(study)
+    count.tell()
+    job = _Job(config, folder, place, home, device)
+    try:
+        if workers == 1:
+            bench = Bench(config, Store(home), executor, device, on_progress)
+            job.work(study, bench, watch, count.tell)
+        else:
+            _supervise(job, study, watch, workers, count.tell)
+    except KeyboardInterrupt as error:
+        watch.put_back_lost(study, is_death=False)
+        raise Interrupted(
+            f"interrupted; {count.finished} of {total} trials are finished: the same command "
+            f"continues"
+        ) from error
+    return report_of(study, config, seconds=time.perf_counter() - begin)
+
+
+def report_of(study: optuna.Study, config: StudyConfig, *, seconds: float = 0.0) -> StudyReport:
+    """Collect what is known of a study."""
+    trials = counted(study.get_trials(deepcopy=False))
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    causes = Counter(str(trial.user_attrs.get(ERROR, LOST)) for trial in failed)
+    return StudyReport(
+        config=config,
+        results=tuple(results_of(trials)),
+        num_trials=len(trials),
+        num_pruned=sum(trial.state == TrialState.PRUNED for trial in trials),
+        causes=dict(causes.most_common()),
+        seconds=seconds,
+    )
+
+
+class _Count:
+    """Counts finished trials in the storage."""
+
+    def __init__(self, study: optuna.Study, total: int, on_trials: OnTrials) -> None:
+        self._study, self._total, self._on_trials = study, total, on_trials
+        self.finished = 0
+
+    def tell(self) -> None:
+        trials = counted(self._study.get_trials(deepcopy=False))
+        states = Counter(trial.state for trial in trials)
+        self.finished = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
+        self._on_trials(self.finished, self._total, states[TrialState.FAIL])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker process needs; pickled."""
+
+    config: StudyConfig
+    folder: Path
+    place: str
+    store: Path
+    device: str
+
+    def work(
+        self,
+        study: optuna.Study,
+        bench: Bench,
+        watch: Watch,
+        on_trial: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run trials until the queue is empty."""
+        worker = Worker(self.folder / "workers")
+        with worker.alive():
+            while (trial := take(study, self.config)) is not None:
+                try:
+                    with worker.working_on(trial):
+                        outcome = self._run(bench, trial)
+                except KeyboardInterrupt:
+                    put_back(study, study.get_trials()[trial.number], is_death=False)
+                    raise
+                _close(study, trial, outcome)
+                watch.put_back_lost(study)
+                on_trial()
+
+    def _run(self, bench: Bench, trial: Trial) -> tuple[float, ...] | TrialState | str:
+        """Return the objectives, PRUNED, or what went wrong."""
+        try:
+            values = bench.run(trial)
+        except optuna.TrialPruned:
+            return TrialState.PRUNED
+        except Interrupted as error:
+            raise KeyboardInterrupt from error
+        except NefbenchError as error:
+            return str(error)
+        except Exception as error:  # a fault of ours or of the machine: told, not the end
+            path = self.folder / "failures" / f"trial-{trial.number:05d}.txt"
+            files.write_text(path, traceback.format_exc())
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+        if not all(map(math.isfinite, values)):
+            return "no field has a finite quality"
+        return values
+
+
+def _close(
+    study: optuna.Study, trial: Trial, outcome: tuple[float, ...] | TrialState | str
+) -> None:
+    """Record how a trial ended; nothing if others took it for lost and put it back."""
+    try:
+        if isinstance(outcome, str):
+            logger.warning("trial %d failed: %s", trial.number, outcome)
+            trial.set_user_attr(ERROR, outcome)
+            study.tell(trial, state=TrialState.FAIL)
+        elif isinstance(outcome, TrialState):
+            study.tell(trial, state=outcome)
+        else:
+            study.tell(trial, list(outcome))
+    except (ValueError, RuntimeError) as error:
+        logger.warning("trial %d: %s", trial.number, error)
+
+
+def _supervise(
+    job: _Job, study: optuna.Study, watch: Watch, count: int, on_trials: Callable[[], None]
+) -> None:
+    """Keep worker processes busy until nothing waits; replace those that were killed."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[SpawnProcess] = []
+    deaths = 0
+    try:
+        while True:
+            ended = [process for process in processes if not process.is_alive()]
+            processes = [process for process in processes if process.is_alive()]
+            killed = [process for process in ended if process.exitcode != 0]
+            deaths += len(killed)
+            if killed:
+                watch.put_back_lost(study)
+            if deaths > _MOST_DEATHS:
+                raise NefbenchError(
+                    f"{deaths} worker processes were killed, perhaps for want of memory; finished "
+                    f"trials are kept: run the same command again with fewer --workers"
+                )
+            waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+            for _ in range(min(count - len(processes), waiting)):
+                with without_sigint():
+                    process = context.Process(target=_work_in_process, args=(job,))
+                    process.start()
+                processes.append(process)
+            on_trials()
+            if not processes:
+                return
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+
+
+def _work_in_process(job: _Job) -> None:
+    # Ctrl-C reaches the whole process group; the main process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    from fitting import Serial
+
+    study = open_study(job.config, open_storage(job.place))
+    bench = Bench(job.config, Store(job.store), Serial(threads=1), job.device)
+    job.work(study, bench, Watch(job.folder / "workers"))
