@@ -11,7 +11,13 @@ from typing import Any
 
 from classifiers import ClassifierConfig
 from fitting import FitConfig
-from nefbench.config import apply_overrides, config_from_mapping, load_toml, nearest
+from nefbench.config import (
+    apply_overrides,
+    config_from_mapping,
+    load_json,
+    load_toml,
+    nearest,
+)
 from nefbench.errors import ConfigError
 from nefbench.signals import SignalsConfig
 from studies.design import StudyConfig
@@ -69,13 +75,15 @@ def study_preset_names() -> list[str]:
 
 
 def load_study_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a preset or TOML file for ``nefbench study`` and apply ``key=value`` overrides.
+    """Read a preset or file for ``nefbench study`` and apply ``key=value`` overrides.
 
     Raises:
         ConfigError: If it does not exist or is not valid.
     """
     if source.endswith(".toml"):
         mapping = load_toml(Path(source))
+    elif source.endswith(".json"):
+        mapping = load_json(Path(source))
     else:
         names = study_preset_names()
         if source not in names:
@@ -84,7 +92,7 @@ def load_study_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig
                 f"phase-1-FIELD-SOURCE-BUDGET and phase-2-SOURCE-BUDGET, fields "
                 f"{', '.join(_study_table('phase-1')['fields'])}, sources "
                 f"{', '.join(_study_table('sources'))}, budgets "
-                f"{', '.join(_study_table('phase-2')['budgets'])}; or the path of a .toml file"
+                f"{', '.join(_study_table('phase-2')['budgets'])}; or the path of a .toml or .json file"
             )
         mapping = _study_preset(source)
     return config_from_mapping(StudyConfig, apply_overrides(mapping, overrides))

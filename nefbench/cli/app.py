@@ -10,6 +10,7 @@ from nefbench.cli.fit import fit
 from nefbench.cli.importing import import_
 from nefbench.cli.inspect import inspect
 from nefbench.cli.render import render
+from nefbench.cli.report import report
 from nefbench.cli.study import study
 from nefbench.cli.train import train
 
@@ -24,6 +25,7 @@ app.command("demo")(demo)
 app.command("fit")(fit)
 app.command("train")(train)
 app.command("study")(study)
+app.command("report")(report)
 app.command("inspect")(inspect)
 app.command("render")(render)
 app.command("import")(import_)

@@ -16,7 +16,12 @@ _MOST_ROWS = 20
 
 
 def study(
-    source: Annotated[str, typer.Argument(help="A preset or a TOML file.", metavar="PRESET|FILE")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A preset, a TOML file, or study.json of a report.", metavar="PRESET|FILE"
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study.", show_default="runs/NAME")
     ] = None,

@@ -11,7 +11,7 @@ import pytest
 import nefbench
 
 HOME = Path(nefbench.__file__).resolve().parent.parent
-VERBS = ("demo", "fit", "train", "study", "inspect", "render", "import", "bench")
+VERBS = ("demo", "fit", "train", "study", "report", "inspect", "render", "import", "bench")
 
 
 def test_help_lists_every_verb(process: Any) -> None:
