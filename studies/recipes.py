@@ -92,7 +92,8 @@ def load_study_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig
                 f"phase-1-FIELD-SOURCE-BUDGET and phase-2-SOURCE-BUDGET, fields "
                 f"{', '.join(_study_table('phase-1')['fields'])}, sources "
                 f"{', '.join(_study_table('sources'))}, budgets "
-                f"{', '.join(_study_table('phase-2')['budgets'])}; or the path of a .toml or .json file"
+                f"{', '.join(_study_table('phase-2')['budgets'])}; or the path of a .toml "
+                f"or .json file"
             )
         mapping = _study_preset(source)
     return config_from_mapping(StudyConfig, apply_overrides(mapping, overrides))
