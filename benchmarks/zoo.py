@@ -268,24 +268,48 @@ def write(results: list[Result], out: Path) -> None:
 
 
 def table(results: list[Result]) -> str:
-    """Return the accuracies as Markdown: models down, sets of fields across."""
+    """Return the accuracies as Markdown: models down, sets of fields across.
+
+    Models that look at what fields compute, instead of at weights, stand apart.
+    """
     names = [name for name in SETS if any(r.fields == name for r in results)]
-    header = ["model", "parameters", "samples/s", *names]
-    lines = [f"| {' | '.join(header)} |", f"|---|{'--:|' * (len(header) - 1)}"]
-    for model in MODELS:
-        own = [r for r in results if r.model == model]
-        if not own:
-            continue
-        first = next((r for r in own if r.fields == names[0]), own[0])
-        cells = [model, f"{first.num_parameters:,}", f"{first.samples_per_s:,.0f}"]
-        for name in names:
-            found = [100 * r.test_accuracy for r in own if r.fields == name]
-            spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
-            cells.append(f"{statistics.fmean(found):.1f}{spread}" if found else "-")
-        lines.append(f"| {' | '.join(cells)} |")
+    header = ["parameters", "samples/s", *names]
+    parts = []
+    for access, title in (("weights", "reads weights"), ("function", "evaluates fields")):
+        lines = [f"| {title} | {' | '.join(header)} |", f"|---|{'--:|' * len(header)}"]
+        for model in MODELS:
+            own = [r for r in results if r.model == model and r.access == access]
+            if own:
+                lines.append(f"| {' | '.join([model, *_cells(own, names)])} |")
+        parts.append("\n".join(lines))
     seconds = ", ".join(f"{name} {SETS[name].budget_s:.0f} s" for name in names)
-    lines += ["", f"Test accuracy in percent. Processor time of one training, one core: {seconds}."]
-    return "\n".join(lines) + "\n"
+    return (
+        "\n\n".join(parts)
+        + f"\n\nTest accuracy in percent, mean ± s.d. over {_counts(results)} seeds. Processor "
+        f"time of one training, one core: {seconds}. "
+        f"Parameters and speed are those on the first set.\n"
+    )
+
+
+def _cells(own: list[Result], names: list[str]) -> list[str]:
+    place = next(name for name in names if any(r.fields == name for r in own))
+    first = [r for r in own if r.fields == place]
+    rate = statistics.median(r.samples_per_s for r in first)
+    cells = [f"{first[0].num_parameters:,}", f"{rate:,.0f}"]
+    for name in names:
+        found = [100 * r.test_accuracy for r in own if r.fields == name]
+        spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+        cells.append(f"{statistics.fmean(found):.1f}{spread}" if found else "-")
+    return cells
+
+
+def _counts(results: list[Result]) -> str:
+    """Say behind how many trainings a cell stands, where that differs."""
+    cells: dict[tuple[str, str], int] = {}
+    for result in results:
+        cells[result.model, result.fields] = cells.get((result.model, result.fields), 0) + 1
+    counts = sorted(set(cells.values()))
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 if __name__ == "__main__":

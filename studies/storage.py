@@ -15,6 +15,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.pool import NullPool
 
 from nefbench.config import config_from_mapping, differing_keys
 from nefbench.errors import ConfigError
@@ -69,7 +70,8 @@ def open_storage(place: str) -> BaseStorage:
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{path} is no journal of Optuna: {error}") from error
     try:
-        return RDBStorage(place)
+        # No pool: workers are idle for minutes, and a server has few connections to give.
+        return RDBStorage(place, engine_kwargs={"poolclass": NullPool})
     except Exception as error:  # SQLAlchemy's, the driver's, or a driver that is missing
         reason = str(error).splitlines()[0]
         raise ConfigError(

@@ -73,7 +73,8 @@ def _report(
         return
     for answer in written.answers:
         console.print_line(answer.question)
-        console.print_line(f"  {answer.verdict}")
+        for line in (answer.verdict, *answer.details):
+            console.print_line(f"  {line}")
     for item in written.unanswered:
         console.print_line(f"not answered: {item.question}")
         console.print_line(f"  needs {item.needs}")

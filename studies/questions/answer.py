@@ -43,7 +43,8 @@ class Answer:
     Attributes:
         key: Name of its files.
         question: The question.
-        verdict: The answer in a sentence or two, with numbers.
+        verdict: The answer in a sentence, with numbers.
+        details: The answer for every group, a line each.
         basis: What it was computed from.
         columns: Header of the table.
         rows: The table.
@@ -55,6 +56,7 @@ class Answer:
     key: str
     question: str
     verdict: str
+    details: tuple[str, ...]
     basis: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]

@@ -24,11 +24,13 @@ def clusters_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
     if len(found) < _FEWEST:
         return Unanswered(_KEY, _QUESTION, "three datasets with classes")
     rows, verdicts = [], []
+    rises = 0
     sources = grouped(found, lambda r: (r.source,))
     for (source,), results in sources.items():
         rho = spearman_estimate(
             [r.measures.nmi or 0.0 for r in results], [r.test_accuracy for r in results]
         )
+        rises += rho.low > 0
         rows.append((source, len(results), rho.text()))
         verdicts.append(f"{source}: rho {rho.text()}")
     sets = [
@@ -44,8 +46,11 @@ def clusters_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
     return Answer(
         key=_KEY,
         question=_QUESTION,
-        verdict="Spearman's rank correlation of NMI and test accuracy [95 % interval over "
-        "datasets]. " + "; ".join(verdicts) + ".",
+        verdict=(
+            f"NMI rises with test accuracy on {rises} of {len(rows)} sources (Spearman's rank "
+            f"correlation, 95 % intervals over datasets that exclude zero)."
+        ),
+        details=tuple(verdicts),
         basis=basis_of(found),
         columns=("source", "datasets", "rho"),
         rows=rows,

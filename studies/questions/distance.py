@@ -41,11 +41,15 @@ def distance_and_steps(evidence: Evidence) -> Answer | Unanswered:
         panels.append(PointPanel(f"{field} on {source}", sets))
     last = max(found, key=lambda r: r.num_steps).num_steps
     ends = [row for row in rows if row[3] == last]
-    told = "; ".join(f"{row[1]} on {row[0]}, {row[2]} start: {row[4]:.2f}" for row in ends)
+    lowest, highest = min(row[4] for row in ends), max(row[4] for row in ends)
     return Answer(
         key=_KEY,
         question=_QUESTION,
-        verdict=f"Mean distance to the start relative to its norm after {last:,} steps. {told}.",
+        verdict=(
+            f"By {lowest:.2f} to {highest:.2f} of the norm of the start after {last:,} steps, mean "
+            f"over fields and widths."
+        ),
+        details=tuple(f"{row[1]} on {row[0]}, {row[2]} start: {row[4]:.2f}" for row in ends),
         basis=basis_of(found) + "; the first 1,000 validation fields of each",
         columns=(
             "source", "field", "start", "steps", "distance to start", "distance of two fields",

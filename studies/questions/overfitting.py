@@ -46,6 +46,7 @@ def overfitting_and_size(evidence: Evidence) -> Answer | Unanswered:
             f"{min(r.num_parameters for r in results):,} to "
             f"{max(r.num_parameters for r in results):,} parameters."
         ),
+        details=(),
         basis=basis_of(results),
         columns=("classifier", "parameters", "train", "validation", "test", "gap"),
         rows=[

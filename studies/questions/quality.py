@@ -57,6 +57,7 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
         key=_KEY,
         question=_QUESTION,
         verdict=_verdict(costs),
+        details=(),
         basis=basis_of(used),
         columns=(
             "source", "field", "classifier", "start", "width", "best steps", "quality",

@@ -44,6 +44,7 @@ def importances(evidence: Evidence) -> Answer | Unanswered:
             f"{study.metric_names[0] if study.metric_names else 'the first objective'}; the best "
             f"value, {best.values[0]:.4f}, is that of trial {best.number}."
         ),
+        details=(),
         basis=f"{len(trials)} finished trials",
         columns=("setting", "importance", "in the best trial"),
         rows=[(name, round(share, 4), str(best.params[name])) for name, share in ordered],

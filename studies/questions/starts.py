@@ -27,6 +27,7 @@ def shared_or_random(evidence: Evidence) -> Answer | Unanswered:
     if not evidence.is_grid:
         return Unanswered(_KEY, _QUESTION, _NEEDS)
     rows, pairs, verdicts, used = [], [], [], []
+    wins = 0
     for group, results in by_group(evidence.results).items():
         points = grouped(results, lambda r: (r.hidden_features, r.num_steps, r.num_parameters))
         both = {
@@ -64,6 +65,7 @@ def shared_or_random(evidence: Evidence) -> Answer | Unanswered:
             )
         )
         ahead = "ahead" if difference.value > 0 else "behind"
+        wins += difference.low > 0
         sure = "" if difference.excludes_zero else ", which may be chance"
         verdicts.append(f"{group_name(group)}: shared is {ahead} by {difference.text(3)}{sure}")
     if not rows:
@@ -71,9 +73,11 @@ def shared_or_random(evidence: Evidence) -> Answer | Unanswered:
     return Answer(
         key=_KEY,
         question=_QUESTION,
-        verdict="Difference of mean test accuracies [95 % interval over points of the grid]. "
-        + "; ".join(verdicts)
-        + ".",
+        verdict=(
+            f"Shared starts are ahead in {wins} of {len(rows)} comparisons of mean test accuracy, "
+            f"with 95 % intervals over points of the grid that exclude zero."
+        ),
+        details=tuple(verdicts),
         basis=basis_of(used),
         columns=(
             "source", "field", "classifier", "points", "random", "s.d. ", "shared", "s.d.",

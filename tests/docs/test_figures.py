@@ -40,6 +40,7 @@ def test_the_readme_shows_the_recorded_table_of_fitting_speed() -> None:
     [
         ("families.py", "families/families.json", "rows", "Row", "signals.md"),
         ("starts.py", "starts/starts.json", "points", "Point", "starts.md"),
+        ("zoo.py", "zoo/zoo.json", "results", "Result", "train.md"),
     ],
 )
 def test_a_page_shows_the_recorded_table(

@@ -16,8 +16,10 @@ from nefbench.config import (
     config_to_mapping,
     differing_keys,
     digest,
+    load_json,
     load_toml,
     nearest,
+    with_values,
 )
 from nefbench.errors import ConfigError
 from nefbench.fields import MLP, FieldConfig, FourierNet, GaborNet, RFFNet, ShapeNet, Siren
@@ -426,3 +428,40 @@ def test_a_file_that_is_not_toml_is_refused_with_its_name(tmp_path: Path, conten
 def test_nearest_suggests_only_what_is_close() -> None:
     assert nearest("num_step", ["num_steps", "seed"]) == "; did you mean 'num_steps'?"
     assert nearest("xyz", ["num_steps", "seed"]) == ""
+
+
+# Values at dotted keys, and JSON
+
+
+def test_values_are_set_at_dotted_keys_and_a_kind_drops_its_table() -> None:
+    mapping = {"steps": 1, "optimizer": {"kind": "adam", "betas": [0.9, 0.99]}}
+
+    changed = with_values(mapping, {"optimizer.kind": "sgd", "optimizer.momentum": 0.5})
+
+    assert changed == {"steps": 1, "optimizer": {"kind": "sgd", "momentum": 0.5}}
+    assert mapping["optimizer"] == {"kind": "adam", "betas": [0.9, 0.99]}
+
+
+def test_a_value_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'steps' is a value, not a table"):
+        with_values({"steps": 1}, {"steps.more": 2})
+
+
+def test_a_json_file_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1, null]}', encoding="utf-8")
+
+    assert load_json(path) == {"a": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [("[1]", "expected an object of keys"), ("{", "is not valid JSON")]
+)
+def test_json_that_is_no_config_is_refused(content: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=text):
+        load_json(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_json(tmp_path / "missing.json")

@@ -80,11 +80,15 @@ def test_an_interrupted_study_goes_on_where_it_was(tiny_study: StudyConfig, tmp_
     assert report.num_trials == 4
 
 
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
 def test_the_trial_of_a_killed_worker_is_done_by_another(
-    tiny_study: StudyConfig, tmp_path: Path
+    kind: str, tiny_study: StudyConfig, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    place = str(tmp_path / "k" / JOURNAL_NAME)
+    if kind == "postgresql":
+        place = request.getfixturevalue("postgresql")
     whole = run_study(tiny_study, tmp_path / "whole")
-    study = open_study(tiny_study, open_storage(str(tmp_path / "k" / JOURNAL_NAME)))
+    study = open_study(tiny_study, open_storage(place))
     killed: list[int] = []
 
     def kill_one(*_: int) -> None:
@@ -93,12 +97,13 @@ def test_the_trial_of_a_killed_worker_is_done_by_another(
                 killed.append(trial.number)
                 os.kill(trial.user_attrs[WORKER]["pid"], signal.SIGKILL)
 
-    report = run_study(tiny_study, tmp_path / "k", workers=2, on_trials=kill_one)
+    report = run_study(tiny_study, tmp_path / "k", storage=place, workers=2, on_trials=kill_one)
 
     assert len(killed) == 1
     assert report.results == whole.results
     assert report.causes == {}
-    again = [trial for trial in trials_of(tmp_path / "k") if RETRY_OF in trial.user_attrs]
+    trials = study.get_trials()
+    again = [trial for trial in trials if RETRY_OF in trial.user_attrs]
     assert [(t.user_attrs[RETRY_OF], t.user_attrs[DEATHS]) for t in again] == [(killed[0], 1)]
 
 

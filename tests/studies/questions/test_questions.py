@@ -63,7 +63,8 @@ def test_shared_starts_are_compared_with_random_ones_point_by_point() -> None:
     # Means over six points: shared 0.7 plus the mean of 0.008 and 0.016, random 0.2.
     assert row[3:9] == (6, 0.2, 0.0, 0.712, pytest.approx(0.09, abs=0.005), 256.0)
     assert str(row[9]).startswith("0.512 [0.")
-    assert "shared is ahead by 0.512" in answer.verdict
+    assert answer.verdict.startswith("Shared starts are ahead in 1 of 1 comparisons")
+    assert answer.details[0].startswith("siren on digits (mlp): shared is ahead by 0.512 [")
 
 
 def test_points_without_a_counterpart_do_not_count() -> None:

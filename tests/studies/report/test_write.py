@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -118,3 +120,26 @@ def test_a_study_without_a_finished_trial_has_a_page_too(
 
     assert report.answers == ()
     assert "0 trials finished" in report.page.read_text("utf-8")
+
+
+def test_a_browser_shows_every_picture_of_the_page(written: WrittenReport, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no browser (Debian: apt-get install chromium)")
+    probe = (
+        "<script>addEventListener('load', () => { const p = [...document.images];"
+        "document.title = p.filter(i => i.complete && i.naturalWidth > 300).length + ' of ' +"
+        "p.length + ', wide ' + (document.documentElement.scrollWidth <= innerWidth); });</script>"
+    )
+    page = tmp_path / "probed.html"
+    page.write_text(written.page.read_text("utf-8") + probe, encoding="utf-8")
+
+    dom = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/b",
+         "--window-size=1000,2000", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+
+    count = len(written.answers)
+    # Nothing sticks out of the window: wide tables scroll by themselves.
+    assert f"<title>{count} of {count}, wide true</title>" in dom
