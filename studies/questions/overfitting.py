@@ -17,9 +17,16 @@ _QUESTION = "Does the size of a classifier decide how much it overfits?"
 
 
 def overfitting_and_size(evidence: Evidence) -> Answer | Unanswered:
-    """Compare classifiers on the dataset that most of them were trained on."""
+    """Compare classifiers on the dataset that most of them were trained on.
+
+    Of several trainings of a classifier of one size, the best on validation stands for all.
+    """
     datasets = grouped(evidence.results, lambda r: (r.dataset,))
-    results = max(datasets.values(), key=len, default=[])
+    trainings = max(datasets.values(), key=len, default=[])
+    results = [
+        max(same, key=lambda r: r.validation_accuracy)
+        for same in grouped(trainings, lambda r: (r.classifier, r.num_parameters)).values()
+    ]
     if len(results) < 2:
         return Unanswered(_KEY, _QUESTION, "two classifiers trained on the same dataset")
     results = sorted(results, key=lambda r: (r.classifier, r.num_parameters))

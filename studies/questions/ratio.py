@@ -61,7 +61,8 @@ def ratio_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
             heights = [r.test_accuracy for r in ordered]
             index = sorted({r.hidden_features for r in found}).index(width)
             label = f"width {width}" if evidence.is_grid else "trial"
-            sets.append(PointSet(label, xs, heights, joined=evidence.is_grid, group=index))
+            group_index = index if evidence.is_grid else 0
+            sets.append(PointSet(label, xs, heights, joined=evidence.is_grid, group=group_index))
             drawn += [
                 (*group, width, r.num_steps, x, r.test_accuracy)
                 for r, x in zip(ordered, xs, strict=True)
