@@ -6,6 +6,7 @@ import getpass
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def tiny_study() -> StudyConfig:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """Address of a PostgreSQL server of our own; without its programs the test is skipped."""
     pytest.importorskip("psycopg")
     found = shutil.which("initdb") or next(
@@ -54,28 +55,28 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     if found is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    programs = Path(found).parent
+    programs = Path(found).resolve().parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("postgresql")
     user: list[str] = []
-    if getpass.getuser() == "root":  # the server refuses to run as root
-        user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-        for parent in (folder.parent, folder.parent.parent):
-            parent.chmod(0o755)
+    # Not pytest's folder: the server refuses to run as root, and others may not look into that.
+    with tempfile.TemporaryDirectory(prefix="nefbench-postgresql-") as name:
+        folder = Path(name)
+        if getpass.getuser() == "root":
+            user = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(folder, "postgres")
 
-    def run(program: str, *arguments: str) -> None:
-        command = [*user, str(programs / program), "-D", str(folder / "data"), *arguments]
-        # Into a file: the server would keep a pipe open.
-        with (folder / "output.txt").open("w", encoding="utf-8") as output:
-            subprocess.run(
-                command, cwd=folder, stdout=output, stderr=output, timeout=120, check=True
-            )
+        def run(program: str, *arguments: str) -> None:
+            command = [*user, str(programs / program), "-D", str(folder / "data"), *arguments]
+            # Into a file: the server would keep a pipe open.
+            with (folder / "output.txt").open("w", encoding="utf-8") as output:
+                subprocess.run(
+                    command, cwd=folder, stdout=output, stderr=output, timeout=120, check=True
+                )
 
-    run("initdb", "-A", "trust", "-U", "postgres", "--no-sync")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
-    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-m", "immediate", "stop")
+        run("initdb", "-A", "trust", "-U", "postgres", "--no-sync")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "-m", "immediate", "stop")
