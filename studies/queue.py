@@ -95,6 +95,12 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, is_death: bool) -> bool
     return True
 
 
+def may_run_here(trial: FrozenTrial) -> bool:
+    """Whether a trial under way is, or may be, that of a worker on this machine."""
+    worker = trial.user_attrs.get(WORKER)
+    return worker is None or worker["host"] == socket.gethostname()
+
+
 @dataclass(frozen=True)
 class Worker:
     """A process that runs trials; a lock tells on its machine whether it lives.
@@ -158,7 +164,7 @@ class Watch:
 
     def _is_lost(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get(WORKER)
-        if worker is not None and worker["host"] == socket.gethostname():
+        if worker is not None and may_run_here(trial):
             path = _lock_of(self._folder, worker["key"])
             if path.exists():
                 return _is_free(path)

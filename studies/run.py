@@ -22,7 +22,16 @@ from fitting.executors import Executor, exit_with_parent, without_sigint
 from nefbench import files
 from nefbench.errors import Interrupted, NefbenchError
 from studies.design import StudyConfig
-from studies.queue import LOST, Watch, Worker, counted, fill_queue, put_back, take
+from studies.queue import (
+    LOST,
+    Watch,
+    Worker,
+    counted,
+    fill_queue,
+    may_run_here,
+    put_back,
+    take,
+)
 from studies.results import ERROR, TrialResult, results_of
 from studies.storage import JOURNAL_NAME, open_storage, open_study
 from studies.store import Store
@@ -111,11 +120,14 @@ def run_study(
     count.tell()
     job = _Job(config, folder, place, home, device)
     try:
-        if workers == 1:
-            bench = Bench(config, Store(home), executor, device, on_progress)
-            job.work(study, bench, watch, count.tell)
-        else:
-            _supervise(job, study, watch, workers, count.tell)
+        while True:
+            if workers == 1:
+                bench = Bench(config, Store(home), executor, device, on_progress)
+                job.work(study, bench, watch, count.tell)
+            else:
+                _supervise(job, study, watch, workers, count.tell)
+            if not _wait_for_neighbours(study, watch, count.tell):
+                break
     except KeyboardInterrupt as error:
         watch.put_back_lost(study, is_death=False)
         raise Interrupted(
@@ -219,6 +231,23 @@ def _close(
             study.tell(trial, list(outcome))
     except (ValueError, RuntimeError) as error:
         logger.warning("trial %d: %s", trial.number, error)
+
+
+def _wait_for_neighbours(study: optuna.Study, watch: Watch, on_trials: Callable[[], None]) -> bool:
+    """Wait for trials that other processes of this machine run, or have left behind.
+
+    Returns:
+        Whether there is work again: some were left behind.
+    """
+    while True:
+        watch.put_back_lost(study)
+        on_trials()
+        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return True
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not any(may_run_here(trial) for trial in running):
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def _supervise(

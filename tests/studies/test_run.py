@@ -15,7 +15,7 @@ from nefbench.errors import ConfigError, Interrupted, SignalError
 from nefbench.signals import ArrayFileConfig
 from studies import storage as storage_module
 from studies.design import Search, StudyConfig
-from studies.queue import BEAT, DEATHS, RETRY_OF, WORKER, Watch, put_back
+from studies.queue import BEAT, DEATHS, RETRY_OF, WORKER, Watch, fill_queue, put_back
 from studies.run import run_study
 from studies.space import Choice, FitSpace, Real
 from studies.storage import JOURNAL_NAME, load_study, open_storage, open_study
@@ -143,6 +143,20 @@ def test_a_worker_elsewhere_that_no_longer_beats_is_lost(
     assert [t.system_attrs["fixed_params"] for t in waiting] == [
         {"init.kind": "shared", "num_steps": 2}
     ]
+
+
+def test_a_trial_whose_worker_died_before_it_signed_is_not_left_out(
+    tiny_study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.queue.SECONDS_UNTIL_DEAD", 1.0)
+    study = open_study(tiny_study, open_storage(str(tmp_path / JOURNAL_NAME)))
+    fill_queue(study, tiny_study)
+    study.ask()
+
+    report = run_study(tiny_study, tmp_path)
+
+    assert len(report.results) == 4
+    assert report.causes == {}
 
 
 # Searches
