@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot
 import optuna
 import pytest
 
@@ -14,7 +16,12 @@ from studies.questions.clusters import clusters_and_accuracy
 from studies.questions.distance import distance_and_steps
 from studies.questions.quality import quality_and_accuracy
 from studies.questions.ratio import ratio_and_accuracy, regret
-from studies.questions.search import importances
+from studies.questions.search import (
+    good_values,
+    importances,
+    pareto_front,
+    two_settings,
+)
 from studies.questions.starts import shared_or_random
 from studies.results import TrialResult
 from studies.store import Store
@@ -120,14 +127,19 @@ def test_distances_are_means_over_widths() -> None:
     assert ("digits", "siren", "random", 500, 0.312, 2.0) in answer.rows
 
 
-def test_the_setting_that_decides_is_found() -> None:
+@pytest.fixture
+def searched() -> Evidence:
+    """Thirty random trials of a + 0.01 b."""
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(
         lambda trial: trial.suggest_float("a", 0, 1) + 0.01 * trial.suggest_float("b", 0, 1),
         n_trials=30,
     )
+    return Evidence([], study, Store(Path("nowhere")), False)
 
-    answer = importances(Evidence([], study, Store(Path("nowhere")), False))
+
+def test_the_setting_that_decides_is_found(searched: Evidence) -> None:
+    answer = importances(searched)
 
     assert isinstance(answer, Answer)
     assert answer.rows[0][0] == "a"
@@ -135,6 +147,47 @@ def test_the_setting_that_decides_is_found() -> None:
     assert answer.rows[0][1] > 0.9
     best = [row[2] for row in answer.drawn]
     assert best == sorted(best)
+
+
+def test_good_values_are_those_of_the_best_tenth(searched: Evidence) -> None:
+    best = sorted(searched.study.trials, key=lambda trial: -trial.values[0])[:3]
+
+    answer = good_values(searched)
+
+    assert isinstance(answer, Answer)
+    values = [trial.params["a"] for trial in best]
+    assert answer.rows[0] == ("a", f"{min(values):.3g}", f"{max(values):.3g}")
+    assert len(answer.figure.axes) == 3  # two slices and the colours of the trials
+
+
+def test_the_best_trial_leads_the_table_of_two_settings(searched: Evidence) -> None:
+    answer = two_settings(searched)
+
+    assert isinstance(answer, Answer)
+    assert answer.rows[0][0] == searched.study.best_trial.number
+    assert answer.columns == ("trial", "value", "a", "b")
+
+
+def test_figures_of_optuna_leave_the_style_of_ours_alone(searched: Evidence) -> None:
+    before = dict(matplotlib.rcParams)
+
+    good_values(searched)
+    two_settings(searched)
+
+    assert dict(matplotlib.rcParams) == before
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_the_front_holds_what_nothing_surpasses() -> None:
+    study = optuna.create_study(directions=["maximize", "maximize"])
+    for accuracy, quality in [(0.9, 10.0), (0.5, 30.0), (0.4, 20.0), (0.8, 20.0)]:
+        study.add_trial(optuna.trial.create_trial(values=[accuracy, quality]))
+
+    answer = pareto_front(Evidence([], study, Store(Path("nowhere")), False))
+
+    assert isinstance(answer, Answer)
+    assert [row[:3] for row in answer.rows] == [(0, 0.9, 10.0), (3, 0.8, 20.0), (1, 0.5, 30.0)]
+    assert "from 10.00 to 30.00 while the first falls from 0.900 to 0.500" in answer.verdict
 
 
 @pytest.mark.parametrize("ask", QUESTIONS)
