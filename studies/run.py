@@ -35,7 +35,7 @@ from studies.queue import (
 from studies.results import ERROR, TrialResult, results_of
 from studies.storage import JOURNAL_NAME, open_storage, open_study
 from studies.store import Store
-from studies.trial import Bench, What
+from studies.trial import Setting, What, run_trial
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ def run_study(
     try:
         while True:
             if workers == 1:
-                bench = Bench(config, Store(home), executor, device, on_progress)
-                job.work(study, bench, watch, count.tell)
+                setting = Setting(config, Store(home), executor, device, on_progress)
+                job.work(study, setting, watch, count.tell)
             else:
                 _supervise(job, study, watch, workers, count.tell)
             if not _wait_for_neighbours(study, watch, count.tell):
@@ -179,7 +179,7 @@ class _Job:
     def work(
         self,
         study: optuna.Study,
-        bench: Bench,
+        setting: Setting,
         watch: Watch,
         on_trial: Callable[[], None] = lambda: None,
     ) -> None:
@@ -189,7 +189,7 @@ class _Job:
             while (trial := take(study, self.config)) is not None:
                 try:
                     with worker.working_on(trial):
-                        outcome = self._run(bench, trial)
+                        outcome = self._run(setting, trial)
                 except KeyboardInterrupt:
                     put_back(study, study.get_trials()[trial.number], is_death=False)
                     raise
@@ -197,10 +197,10 @@ class _Job:
                 watch.put_back_lost(study)
                 on_trial()
 
-    def _run(self, bench: Bench, trial: Trial) -> tuple[float, ...] | TrialState | str:
+    def _run(self, setting: Setting, trial: Trial) -> tuple[float, ...] | TrialState | str:
         """Return the objectives, PRUNED, or what went wrong."""
         try:
-            values = bench.run(trial)
+            values = run_trial(trial, setting)
         except optuna.TrialPruned:
             return TrialState.PRUNED
         except Interrupted as error:
@@ -295,5 +295,5 @@ def _work_in_process(job: _Job) -> None:
     from fitting import Serial
 
     study = open_study(job.config, open_storage(job.place))
-    bench = Bench(job.config, Store(job.store), Serial(threads=1), job.device)
-    job.work(study, bench, Watch(job.folder / "workers"))
+    setting = Setting(job.config, Store(job.store), Serial(threads=1), job.device)
+    job.work(study, setting, Watch(job.folder / "workers"))

@@ -12,7 +12,7 @@ from optuna import Trial, TrialPruned
 
 from classifiers import ClassifierReport
 from fitting import Executor
-from nefbench.signals import Signals
+from nefbench.signals import Signals, SignalsConfig
 from studies.design import Objective, Point, Search, StudyConfig, steps_of, suggest_point
 from studies.results import COST, RESULT, TrialCost, TrialResult, plain, result_of
 from studies.store import Store
@@ -22,7 +22,7 @@ What = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Bench:
+class Setting:
     """What all trials of a worker share.
 
     Attributes:
@@ -39,61 +39,48 @@ class Bench:
     device: str = "cpu"
     on_progress: What = lambda *_: None
 
-    def run(self, trial: Trial) -> tuple[float, ...]:
-        """Run a trial and keep its result with it.
 
-        Training uses one thread: its bits depend on their number, those of a fit do not.
+def run_trial(trial: Trial, setting: Setting) -> tuple[float, ...]:
+    """Run a trial and keep its result with it.
 
-        Returns:
-            The objectives.
+    Training uses one thread: its bits depend on their number, those of a fit do not.
 
-        Raises:
-            TrialPruned: If the training was not worth finishing.
-            NefbenchError: If the combination cannot be fitted or classified.
-        """
-        point = suggest_point(trial, self.config)
-        signals = _signals_of(self.config, point.source)
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        key, fitted = self.store.fit(
-            signals, point.fit, steps=steps_of(self.config, point.field), executor=self.executor,
-            device=self.device, on_progress=lambda *done: self.on_progress("fit", *done),
-        )  # fmt: skip
-        fit_seconds = time.perf_counter() - begin
-        measures = self.store.measures(key)
-        begin = time.perf_counter()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            training, report = self._train(trial, point, key)
-        finally:
-            torch.set_num_threads(threads)
-        result = result_of(
-            names=(point.source, point.field, point.classifier), fit=point.fit,
-            keys=(key, training), measures=measures, report=report,
-        )  # fmt: skip
-        cost = TrialCost(
-            fit_seconds=fit_seconds if fitted else 0.0,
-            train_seconds=time.perf_counter() - begin,
-            cpu_seconds=time.process_time() - begin_cpu,
-        )
-        trial.set_user_attr(RESULT, plain(result))
-        trial.set_user_attr(COST, plain(cost))
-        return tuple(objective_of(result, name) for name in self.config.design.objectives)
+    Returns:
+        The objectives.
 
-    def _train(self, trial: Trial, point: Point, key: str) -> tuple[str, ClassifierReport]:
-        design = self.config.design
-        pruning = isinstance(design, Search) and design.pruning
-        num_epochs = point.training.num_epochs * len(point.training.seeds)
-
-        def follow(seed_index: int, epoch: int, accuracy: float) -> None:
-            done = seed_index * point.training.num_epochs + epoch
-            self.on_progress("train", done, num_epochs)
-            if pruning and seed_index == 0:
-                trial.report(accuracy, epoch)
-                if trial.should_prune():
-                    raise TrialPruned(f"validation accuracy {accuracy:.3f} after epoch {epoch}")
-
-        return self.store.train(key, point.training, device=self.device, on_epoch=follow)
+    Raises:
+        TrialPruned: If the training was not worth finishing.
+        NefbenchError: If the combination cannot be fitted or classified.
+    """
+    config, store = setting.config, setting.store
+    point = suggest_point(trial, config)
+    signals = _opened(config.sources[point.source])
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    key, fitted = store.fit(
+        signals, point.fit, steps=steps_of(config, point.field), executor=setting.executor,
+        device=setting.device, on_progress=lambda *done: setting.on_progress("fit", *done),
+    )  # fmt: skip
+    fit_seconds = time.perf_counter() - begin
+    measures = store.measures(key)
+    begin = time.perf_counter()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        training, report = _train(trial, setting, point, key)
+    finally:
+        torch.set_num_threads(threads)
+    result = result_of(
+        names=(point.source, point.field, point.classifier), fit=point.fit,
+        keys=(key, training), measures=measures, report=report,
+    )  # fmt: skip
+    cost = TrialCost(
+        fit_seconds=fit_seconds if fitted else 0.0,
+        train_seconds=time.perf_counter() - begin,
+        cpu_seconds=time.process_time() - begin_cpu,
+    )
+    trial.set_user_attr(RESULT, plain(result))
+    trial.set_user_attr(COST, plain(cost))
+    return tuple(objective_of(result, name) for name in config.design.objectives)
 
 
 def objective_of(result: TrialResult, name: Objective) -> float:
@@ -104,11 +91,22 @@ def objective_of(result: TrialResult, name: Objective) -> float:
     return float("nan") if quality is None else quality
 
 
-def _signals_of(config: StudyConfig, source: str) -> Signals:
-    return _opened(config.sources[source])
+def _train(trial: Trial, setting: Setting, point: Point, key: str) -> tuple[str, ClassifierReport]:
+    design = setting.config.design
+    pruning = isinstance(design, Search) and design.pruning
+    num_epochs = point.training.num_epochs * len(point.training.seeds)
+
+    def follow(seed_index: int, epoch: int, accuracy: float) -> None:
+        done = seed_index * point.training.num_epochs + epoch
+        setting.on_progress("train", done, num_epochs)
+        if pruning and seed_index == 0:
+            trial.report(accuracy, epoch)
+            if trial.should_prune():
+                raise TrialPruned(f"validation accuracy {accuracy:.3f} after epoch {epoch}")
+
+    return setting.store.train(key, point.training, device=setting.device, on_epoch=follow)
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(source: object) -> Signals:
-    signals: Signals = source.open()  # type: ignore[attr-defined]
-    return signals
+def _opened(source: SignalsConfig) -> Signals:
+    return source.open()
