@@ -49,22 +49,16 @@ def _report(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    from nefbench.errors import ConfigError
-    from studies.report import write_report
-    from studies.storage import JOURNAL_NAME, load_study, open_storage
-    from studies.store import Store
+    from studies.report import report_study
 
-    place = storage or str(folder / JOURNAL_NAME)
-    if storage is None and not Path(place).exists():
-        raise ConfigError(f"{folder} holds no study (no {JOURNAL_NAME}); run nefbench study first")
-    study, config = load_study(name, open_storage(place))
-    home = store or folder.resolve().parent / "store"
-    target = out or folder / "report"
-    written = write_report(study, config, Store(home), target)
+    written = report_study(
+        folder, out=out, name=name, store=store or folder.resolve().parent / "store",
+        storage=storage,
+    )  # fmt: skip
     if as_json:
         console.print_json(
             {
-                "study": config.name,
+                "study": written.name,
                 "page": written.page.as_posix(),
                 "answers": {answer.key: answer.verdict for answer in written.answers},
                 "unanswered": {item.key: item.needs for item in written.unanswered},

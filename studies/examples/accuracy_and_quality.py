@@ -10,10 +10,8 @@ from fitting import FitConfig
 from nefbench.fields import Siren
 from nefbench.signals import DigitsConfig
 from studies import Choice, ClassifierSpace, FitSpace, Integer, Real, Search, StudyConfig
-from studies.report import write_report
+from studies.report import report_study
 from studies.run import run_study
-from studies.storage import JOURNAL_NAME, load_study, open_storage
-from studies.store import Store
 
 FOLDER = Path("runs/accuracy-and-quality")
 CONFIG = StudyConfig(
@@ -39,8 +37,7 @@ CONFIG = StudyConfig(
 def main() -> None:
     """Run the search and write its report."""
     run_study(CONFIG, FOLDER, store="runs/store")
-    study, config = load_study(CONFIG.name, open_storage(str(FOLDER / JOURNAL_NAME)))
-    written = write_report(study, config, Store(Path("runs/store")), FOLDER / "report")
+    written = report_study(FOLDER, store="runs/store")
     for answer in written.answers:
         print(f"{answer.question} {answer.verdict}")  # noqa: T201
 

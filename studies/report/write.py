@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from nefbench import files
 from nefbench.config import config_to_mapping
+from nefbench.errors import ConfigError
 from nefbench.machine import processor_name
 from nefbench.plots import save_figure
 from studies.design import Grid, StudyConfig
@@ -22,7 +23,7 @@ from studies.questions import QUESTIONS, Answer, Evidence, Unanswered
 from studies.queue import counted
 from studies.results import COST, TrialResult
 from studies.run import report_of
-from studies.storage import code_version
+from studies.storage import JOURNAL_NAME, code_version, load_study, open_storage
 from studies.store import Store
 
 _BEST = 10
@@ -33,16 +34,47 @@ class WrittenReport:
     """What was written.
 
     Attributes:
+        name: Of the study.
         page: The page, HTML.
         markdown: The same as Markdown, with figures beside it.
         answers: Answers, in their order.
         unanswered: Questions that this study cannot answer.
     """
 
+    name: str
     page: Path
     markdown: Path
     answers: tuple[Answer, ...]
     unanswered: tuple[Unanswered, ...]
+
+
+def report_study(
+    folder: Path | str,
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    store: Path | str | None = None,
+    storage: str | None = None,
+) -> WrittenReport:
+    """Write the report of the study in a folder.
+
+    Args:
+        folder: Of the study.
+        out: Folder of the report; ``report`` in that of the study if left out.
+        name: Of the study, where the storage holds several.
+        store: Folder of datasets and trainings; ``store`` in that of the study if left out.
+        storage: Record of the trials; the journal in the folder if left out.
+
+    Raises:
+        ConfigError: If there is no such study.
+    """
+    home = Path(folder)
+    place = storage or str(home / JOURNAL_NAME)
+    if storage is None and not Path(place).exists():
+        raise ConfigError(f"{home} holds no study (no {JOURNAL_NAME}); run nefbench study first")
+    study, config = load_study(name, open_storage(place))
+    kept = Store(Path(store) if store is not None else home / "store")
+    return write_report(study, config, kept, out or home / "report")
 
 
 def write_report(
@@ -86,7 +118,7 @@ def write_report(
     page, markdown = out / "report.html", out / "report.md"
     files.write_text(page, _render("page.html.jinja", content, escape=True))
     files.write_text(markdown, _render("page.md.jinja", content, escape=False))
-    return WrittenReport(page, markdown, answers, unanswered)
+    return WrittenReport(config.name, page, markdown, answers, unanswered)
 
 
 def _best(results: tuple[TrialResult, ...]) -> list[TrialResult]:

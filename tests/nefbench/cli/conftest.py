@@ -278,3 +278,33 @@ def damaged(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> tuple
         part.unlink()
         message = f"{name} is missing"
     return tiny, message, "fit tiny --config siren-h2-shared --only 30:40"
+
+
+@pytest.fixture
+def tiny_toml() -> str:
+    """Return a study of four trials: two starts, two numbers of steps; seconds."""
+    return """
+name = "tiny"
+
+[sources.digits]
+kind = "digits"
+max_signals = 150
+validation_size = 30
+test_size = 30
+
+[fields.siren.fit]
+field = { kind = "siren", hidden_dim = 4 }
+engine = "vmapped"
+
+[fields.siren.space]
+"init.kind" = { kind = "choice", values = ["shared", "random"] }
+num_steps = { kind = "choice", values = [2, 6] }
+
+[classifiers.mlp.classifier]
+model = { kind = "mlp", hidden_dims = [16] }
+num_epochs = 2
+seeds = [0, 1]
+
+[design]
+kind = "grid"
+"""

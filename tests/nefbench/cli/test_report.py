@@ -9,35 +9,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-STUDY = """
-name = "tiny"
-design = "grid"
-
-[sources.digits]
-kind = "digits"
-max_signals = 150
-validation_size = 30
-test_size = 30
-
-[fields.siren.fit]
-field = { kind = "siren", hidden_dim = 4 }
-engine = "vmapped"
-
-[fields.siren.space]
-"init.kind" = { kind = "choice", values = ["shared", "random"] }
-num_steps = { kind = "choice", values = [2, 6] }
-
-[classifiers.mlp.classifier]
-model = { kind = "mlp", hidden_dims = [16] }
-num_epochs = 2
-seeds = [0]
-"""
-
 
 @pytest.fixture
-def studied(nefbench: Any) -> Path:
+def studied(nefbench: Any, tiny_toml: str) -> Path:
     """Folder of a finished grid of four trials."""
-    Path("tiny.toml").write_text(STUDY, encoding="utf-8")
+    Path("tiny.toml").write_text(tiny_toml, encoding="utf-8")
     assert nefbench("study", "tiny.toml").code == 0
     return Path("runs/tiny")
 

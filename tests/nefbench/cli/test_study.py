@@ -12,37 +12,11 @@ from typing import Any
 
 import pytest
 
-STUDY = """
-name = "tiny"
-
-[sources.digits]
-kind = "digits"
-max_signals = 150
-validation_size = 30
-test_size = 30
-
-[fields.siren.fit]
-field = { kind = "siren", hidden_dim = 4 }
-engine = "vmapped"
-
-[fields.siren.space]
-"init.kind" = { kind = "choice", values = ["shared", "random"] }
-num_steps = { kind = "choice", values = [2, 6] }
-
-[classifiers.mlp.classifier]
-model = { kind = "mlp", hidden_dims = [16] }
-num_epochs = 2
-seeds = [0, 1]
-
-[design]
-kind = "grid"
-"""
-
 
 @pytest.fixture
-def study(nefbench: Any) -> Callable[..., Any]:
+def study(nefbench: Any, tiny_toml: str) -> Callable[..., Any]:
     """Run ``nefbench study`` on a grid of four trials."""
-    Path("tiny.toml").write_text(STUDY, encoding="utf-8")
+    Path("tiny.toml").write_text(tiny_toml, encoding="utf-8")
     return lambda *more: nefbench("study", "tiny.toml", *more)
 
 
@@ -83,8 +57,10 @@ def test_studies_share_their_store(study: Any) -> None:
     assert sorted(Path("store").rglob("*.parquet")) == before
 
 
-def test_a_study_stopped_by_ctrl_c_goes_on_with_the_same_command(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(STUDY.replace("[2, 6]", "[2, 6, 20, 30]"), "utf-8")
+def test_a_study_stopped_by_ctrl_c_goes_on_with_the_same_command(
+    tmp_path: Path, tiny_toml: str
+) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_toml.replace("[2, 6]", "[2, 6, 20, 30]"), "utf-8")
     command = [sys.executable, "-m", "nefbench", "study", "tiny.toml", "--workers", "2"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
