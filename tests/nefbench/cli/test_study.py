@@ -102,7 +102,7 @@ def test_a_study_in_which_everything_fails_ends_with_a_table_of_causes(study: An
         (["phase-2-digits-smoke", "--set", "design.kind=both"], "design.kind: expected one of"),
         (["phase-2-digits-smoke", "--set", "fields.siren.space={x={kind='choice', values=[1]}}"],
          "space 'x' = 1: unknown key 'x'"),
-        (["phase-2-mnist-smoke", "--set", "sources.mnist.path=gone/mnist"], "gone/mnist"),
+        (["phase-2-mnist-smoke", "--set", "sources.mnist.path=./gone/mnist"], "gone/mnist"),
         (["phase-2-digits-smoke", "--storage", "mysql://u:p@h/d"], "--storage mysql://h/d: "),
     ],
 )  # fmt: skip
