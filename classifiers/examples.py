@@ -211,7 +211,9 @@ def _check(examples: Examples) -> None:
     for split, part in examples.splits.items():
         where = f"{examples.name}, split {split!r}"
         if not len(part):
-            raise TrainingError(f"{where} is empty")
+            left_out = examples.num_excluded
+            why = f" ({left_out:,} diverged fields were left out)" if left_out else ""
+            raise TrainingError(f"{where} is empty{why}")
         if examples.property_names:
             _check_values(where, part.labels, examples.property_names)
             continue

@@ -35,6 +35,8 @@ class EpochRecord:
     Attributes:
         loss: Mean over the training rows as they were seen; None if not finite.
         score: Validation accuracy, or mean R2 over properties; None if not finite.
+        train_accuracy: On the training rows as they were seen, with augmentation, noise and
+            dropout; None of mixed rows and of properties.
         learning_rate: Of the last step.
         seconds: Wall time, validation included.
         step_seconds: Wall time of the training steps.
@@ -43,6 +45,7 @@ class EpochRecord:
 
     loss: float | None
     score: float | None
+    train_accuracy: float | None = None
     learning_rate: float
     seconds: float
     step_seconds: float
@@ -119,13 +122,14 @@ class Training:
         epoch = len(self.records) + 1
         # Dropout has no generator argument: borrow the global one, seeded per epoch.
         with self._seeded("classifier/epoch", epoch):
-            loss, rate = self._train_epoch(epoch)
+            loss, accuracy, rate = self._train_epoch(epoch)
         step_seconds = time.perf_counter() - begin
         score = self._validation_score()
         self.records.append(
             EpochRecord(
                 loss=loss if math.isfinite(loss) else None,
                 score=score if math.isfinite(score) else None,
+                train_accuracy=accuracy,
                 learning_rate=rate,
                 seconds=time.perf_counter() - begin,
                 step_seconds=step_seconds,
@@ -176,8 +180,8 @@ class Training:
     def _seeded(self, stream: str, step: int = 0) -> contextlib.AbstractContextManager[None]:
         return _seeded(derive_seed(self.seed, stream, step), self._train.rows.device)
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Return the mean loss and the learning rate of the last step."""
+    def _train_epoch(self, epoch: int) -> tuple[float, float | None, float]:
+        """Return mean loss and accuracy of the rows as seen, and the last learning rate."""
         config, network = self._config, self._network
         network.train()
         parameters: list[Tensor] = list(network.parameters())
@@ -185,6 +189,8 @@ class Training:
         device = self._train.rows.device
         noise = config.noise_std * network.normalisation.std
         total, num_seen = torch.zeros((), device=device), 0
+        num_right = torch.zeros((), dtype=torch.int64, device=device)
+        has_classes = self.scale is None and config.augmentation.mixup is None
         num_steps = config.num_epochs * self._batches_per_epoch
         step = (epoch - 1) * self._batches_per_epoch
         rate = config.learning_rate
@@ -203,7 +209,8 @@ class Training:
                     group["lr"] = rate
                 if config.noise_std:
                     inputs = inputs + noise * torch.randn_like(inputs)
-                loss = self._loss(inputs, targets)
+                outputs = self._outputs(inputs)
+                loss = self._loss(outputs, targets)
                 self._optimizer.zero_grad()
                 loss.backward()
                 if config.gradient_clip is not None:
@@ -212,9 +219,12 @@ class Training:
                 if config.ema_decay is not None:
                     _average_into(averaged, parameters, config.ema_decay, step)
                 total += loss.detach() * len(inputs)
+                if has_classes:
+                    num_right += (outputs.detach().argmax(1) == targets).sum()
                 num_seen += len(inputs)
                 step += 1
-        return float(total) / num_seen, rate
+        accuracy = float(num_right) / num_seen if has_classes else None
+        return float(total) / num_seen, accuracy, rate
 
     def _examples_of(self, positions: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Return augmented rows ``[B, P]`` and their targets: classes, their shares, or values."""
@@ -232,14 +242,16 @@ class Training:
         inputs = share * inputs + (1 - share) * others
         return inputs, share * chosen + (1 - share) * other_targets
 
-    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _outputs(self, inputs: Tensor) -> Tensor:
         is_rounded = self._config.precision == "bfloat16"
         # Autocast leaves parameters and sums over rows in float32; only products are rounded.
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_rounded):
-            outputs = self._forward(inputs)
+            return self._forward(inputs).float()
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.scale is not None:
-            return F.mse_loss(outputs.float(), targets)
-        return F.cross_entropy(outputs.float(), targets)
+            return F.mse_loss(outputs, targets)
+        return F.cross_entropy(outputs, targets)
 
     def _validation_score(self) -> float:
         if self._average is not None:
@@ -275,7 +287,8 @@ class Training:
         try:
             with self._seeded("classifier/rehearsal"):
                 positions = torch.arange(min(len(rows), config.batch_size), device=device)
-                self._loss(*self._examples_of(positions, 1)).backward()
+                inputs, targets = self._examples_of(positions, 1)
+                self._loss(self._outputs(inputs), targets).backward()
         except (RuntimeError, NotImplementedError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise TrainingError(f"{refusal} ({reason}); leave it out") from error

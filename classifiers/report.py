@@ -34,11 +34,14 @@ class Epoch:
 
     Attributes:
         loss: Mean cross-entropy over the training rows as they were seen; None if not finite.
+        train_accuracy: Share of them classified correctly as they were seen, with augmentation,
+            noise and dropout; None with mixup.
         validation_accuracy: Share of validation rows classified correctly.
         learning_rate: Of the last step.
     """
 
     loss: float | None
+    train_accuracy: float | None = None
     validation_accuracy: float
     learning_rate: float
 

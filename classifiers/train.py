@@ -308,6 +308,7 @@ def _classifier_result(
     epochs = tuple(
         Epoch(
             loss=record.loss,
+            train_accuracy=record.train_accuracy,
             validation_accuracy=_known(record.score),
             learning_rate=record.learning_rate,
         )

@@ -22,6 +22,8 @@ from nefbench.errors import ConfigError
 from nefbench.signals import SignalsConfig
 from studies.design import StudyConfig
 
+_BUDGETS = ("smoke", "laptop", "paper")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecipe(FitConfig):
@@ -64,14 +66,10 @@ def load_classifier_config(source: str, overrides: Sequence[str] = ()) -> Classi
 def study_preset_names() -> list[str]:
     """Names of the shipped presets of ``nefbench study``.
 
-    ``phase-1-FIELD-SOURCE-BUDGET`` searches one field;
-    ``phase-2-SOURCE-BUDGET`` is the grid of all of them.
+    ``phase-1-FIELD-SOURCE-BUDGET`` searches one field, ``phase-2-SOURCE-BUDGET`` is the grid of all
+    of them, ``overfitting-SOURCE-BUDGET`` compares sizes of classifiers.
     """
-    first, second = _study_table("phase-1"), _study_table("phase-2")
-    sources, budgets = list(_study_table("sources")), list(second["budgets"])
-    ends = [f"{source}-{budget}" for source in sources for budget in budgets]
-    searches = [f"phase-1-{field}-{end}" for field in first["fields"] for end in ends]
-    return [*searches, *(f"phase-2-{end}" for end in ends)]
+    return list(_study_presets())
 
 
 def load_study_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -85,33 +83,63 @@ def load_study_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig
     elif source.endswith(".json"):
         mapping = load_json(Path(source))
     else:
-        names = study_preset_names()
-        if source not in names:
+        presets = _study_presets()
+        if source not in presets:
+            fields, sources = _study_table("phase-1")["fields"], _study_table("sources")
             raise ConfigError(
-                f"no study preset {source!r}{nearest(source, names)}; presets: "
-                f"phase-1-FIELD-SOURCE-BUDGET and phase-2-SOURCE-BUDGET, fields "
-                f"{', '.join(_study_table('phase-1')['fields'])}, sources "
-                f"{', '.join(_study_table('sources'))}, budgets "
-                f"{', '.join(_study_table('phase-2')['budgets'])}; or the path of a .toml "
-                f"or .json file"
+                f"no study preset {source!r}{nearest(source, presets)}; presets: "
+                f"phase-1-FIELD-SOURCE-BUDGET, phase-2-SOURCE-BUDGET, overfitting-SOURCE-BUDGET; "
+                f"fields {', '.join(fields)}; sources {', '.join(sources)}; budgets "
+                f"{', '.join(_BUDGETS)}; or the path of a .toml or .json file"
             )
-        mapping = _study_preset(source)
+        mapping = {"name": source, **presets[source].mapping()}
     return config_from_mapping(StudyConfig, apply_overrides(mapping, overrides))
 
 
-def _study_preset(name: str) -> dict[str, Any]:
-    """Put a preset together: a phase, what its budget changes, and a source of signals."""
-    parts = name.split("-")
-    phase, source, budget = "-".join(parts[:2]), parts[-2], parts[-1]
-    table = _study_table(phase)
-    changes = table.pop("budgets")[budget]
-    each = changes.pop("each_field", {})
-    table = _merged(table, changes)
-    chosen = parts[2:-2] or list(table["fields"])
-    table["fields"] = {field: _merged(table["fields"][field], each) for field in chosen}
-    signals = _study_table("sources")[source]
-    signals = _merged(signals, signals.pop("budgets").get(budget, {}))
-    return {"name": name, "sources": {source: signals}, **table}
+@dataclass(frozen=True)
+class _StudyPreset:
+    """A study put together from parts.
+
+    Attributes:
+        table: File of what is done.
+        field: The only one of its fields that is fitted; None for all.
+        source: What is fitted.
+        budget: Changes of table and source.
+    """
+
+    table: str
+    field: str | None
+    source: str
+    budget: str
+
+    def mapping(self) -> dict[str, Any]:
+        table = _study_table(self.table)
+        changes = table.pop("budgets")[self.budget]
+        each = {
+            "fields": changes.pop("each_field", {}),
+            "classifiers": changes.pop("each_classifier", {}),
+        }
+        table = _merged(table, changes)
+        if self.field is not None:
+            table["fields"] = {self.field: table["fields"][self.field]}
+        for what, change in each.items():
+            table[what] = {name: _merged(item, change) for name, item in table[what].items()}
+        signals = _study_table("sources")[self.source]
+        signals = _merged(signals, signals.pop("budgets").get(self.budget, {}))
+        return {"sources": {self.source: signals}, **table}
+
+
+def _study_presets() -> dict[str, _StudyPreset]:
+    presets = {}
+    fields = list(_study_table("phase-1")["fields"])
+    kinds: list[tuple[str, str | None]] = [("phase-1", field) for field in fields]
+    for table, field in (*kinds, ("phase-2", None), ("overfitting", None)):
+        begin = table if field is None else f"{table}-{field}"
+        for source in _study_table("sources"):
+            for budget in _BUDGETS:
+                preset = _StudyPreset(table, field, source, budget)
+                presets[f"{begin}-{source}-{budget}"] = preset
+    return presets
 
 
 def _study_table(name: str) -> dict[str, Any]:

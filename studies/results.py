@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from classifiers import ClassifierReport
@@ -15,6 +17,8 @@ from studies.measures import DatasetMeasures
 
 RESULT, COST, ERROR = "result", "cost", "error"
 """User attributes of a trial."""
+_RUN = "run-"
+"""User attributes of a study begin so: one for each run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +72,32 @@ class TrialCost:
         fit_seconds: Wall time of fitting, of a whole series where it yielded several datasets.
         train_seconds: Wall time of training.
         cpu_seconds: Time of all processors of the worker, fitting and training.
+        gpu_seconds: Wall time during which it held a GPU.
     """
 
     fit_seconds: float
     train_seconds: float
     cpu_seconds: float
+    gpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCost:
+    """What one run of a study took that is of the machine and not of a trial.
+
+    Attributes:
+        host: The machine.
+        device: Where it computed.
+        workers: Processes that ran trials.
+        seconds: Wall time.
+        joules: Energy of the whole machine meanwhile, by counter; empty where none can be read.
+    """
+
+    host: str
+    device: str
+    workers: int
+    seconds: float
+    joules: dict[str, float]
 
 
 def result_of(
@@ -135,6 +160,20 @@ def read_result(trial: FrozenTrial) -> TrialResult:
 def plain(result: TrialResult | TrialCost) -> dict[str, object]:
     """Return a result as it is kept with a trial."""
     return config_to_mapping(result)
+
+
+def keep_run(study: Study, run: RunCost) -> None:
+    """Keep with a study what a run of it took."""
+    study.set_user_attr(f"{_RUN}{uuid.uuid4().hex}", config_to_mapping(run))
+
+
+def runs_of(study: Study) -> list[RunCost]:
+    """Return what the runs of a study took, killed ones left out."""
+    return [
+        config_from_mapping(RunCost, value)
+        for key, value in study.user_attrs.items()
+        if key.startswith(_RUN)
+    ]
 
 
 def _order(result: TrialResult) -> tuple[object, ...]:

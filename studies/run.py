@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import re
 import signal
+import socket
 import threading
 import time
 import traceback
@@ -20,7 +22,8 @@ from optuna.trial import Trial, TrialState
 
 from fitting.executors import Executor, exit_with_parent, without_sigint
 from nefbench import files
-from nefbench.errors import Interrupted, NefbenchError
+from nefbench.energy import EnergyMeter
+from nefbench.errors import ConfigError, Interrupted, NefbenchError
 from studies.design import StudyConfig
 from studies.queue import (
     LOST,
@@ -32,14 +35,15 @@ from studies.queue import (
     put_back,
     take,
 )
-from studies.results import ERROR, TrialResult, results_of
+from studies.results import ERROR, RunCost, TrialResult, keep_run, results_of
 from studies.storage import JOURNAL_NAME, open_storage, open_study
-from studies.store import Store
+from studies.store import KEY_DIGITS, Store
 from studies.trial import Setting, What, run_trial
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_KEY = re.compile(rf"\b[0-9a-f]{{{KEY_DIGITS}}}\b")
 _MOST_DEATHS = 20
 """Worker processes that may be killed before the study gives up."""
 
@@ -66,11 +70,6 @@ class StudyReport:
     num_pruned: int
     causes: dict[str, int]
     seconds: float
-
-    @property
-    def best(self) -> TrialResult | None:
-        """The result with the highest validation accuracy."""
-        return max(self.results, key=lambda result: result.validation_accuracy, default=None)
 
 
 def run_study(
@@ -110,14 +109,18 @@ def run_study(
     folder = Path(out)
     place = storage or str(folder / JOURNAL_NAME)
     home = Path(store) if store is not None else folder / "store"
+    if home.exists() and not home.is_dir():
+        raise ConfigError(f"the store {home} is no folder; choose another with --store")
     for source in config.sources.values():
         source.open()
+    meter = EnergyMeter()
     study = open_study(config, open_storage(place))
     total = fill_queue(study, config)
     watch = Watch(folder / "workers")
-    count = _Count(study, total, on_trials)
+    count = _Count(study, total, on_trials, meter)
     watch.put_back_lost(study)
     count.tell()
+    has_work = bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
     job = _Job(config, folder, place, home, device)
     try:
         while True:
@@ -134,14 +137,23 @@ def run_study(
             f"interrupted; {count.finished} of {total} trials are finished: the same command "
             f"continues"
         ) from error
-    return report_of(study, config, seconds=time.perf_counter() - begin)
+    finally:
+        meter.read()
+        seconds = time.perf_counter() - begin
+        if has_work:
+            host = socket.gethostname()
+            keep_run(study, RunCost(
+                host=host, device=device, workers=workers, seconds=seconds, joules=meter.joules
+            ))  # fmt: skip
+    return report_of(study, config, seconds=seconds)
 
 
 def report_of(study: optuna.Study, config: StudyConfig, *, seconds: float = 0.0) -> StudyReport:
     """Collect what is known of a study."""
     trials = counted(study.get_trials(deepcopy=False))
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    causes = Counter(str(trial.user_attrs.get(ERROR, LOST)) for trial in failed)
+    # A cause may name the dataset that it struck: what it is called is no cause of its own.
+    causes = Counter(_KEY.sub("…", str(t.user_attrs.get(ERROR, LOST))) for t in failed)
     return StudyReport(
         config=config,
         results=tuple(results_of(trials)),
@@ -153,13 +165,17 @@ def report_of(study: optuna.Study, config: StudyConfig, *, seconds: float = 0.0)
 
 
 class _Count:
-    """Counts finished trials in the storage."""
+    """Counts finished trials in the storage, and energy meanwhile."""
 
-    def __init__(self, study: optuna.Study, total: int, on_trials: OnTrials) -> None:
+    def __init__(
+        self, study: optuna.Study, total: int, on_trials: OnTrials, meter: EnergyMeter
+    ) -> None:
         self._study, self._total, self._on_trials = study, total, on_trials
+        self._meter = meter
         self.finished = 0
 
     def tell(self) -> None:
+        self._meter.read()
         trials = counted(self._study.get_trials(deepcopy=False))
         states = Counter(trial.state for trial in trials)
         self.finished = states[TrialState.COMPLETE] + states[TrialState.PRUNED]

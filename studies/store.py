@@ -27,8 +27,8 @@ from nefbench.signals import Signals
 from nefbench.weights import NeuralDataset, load_neural_dataset
 from studies.measures import DatasetMeasures, measure_dataset, read_measures, write_measures
 
-_DIGITS = 24
-"""Hexadecimal digits of a digest in a name."""
+KEY_DIGITS = 24
+"""Hexadecimal digits of a key: the first of a digest."""
 _NAME = "fields"
 """Name of the config in every dataset: it is the digest that tells them apart."""
 
@@ -56,7 +56,7 @@ class Store:
         """
         recorded = recorded_config(signals, _nameless(config), self.folder / "nothing")
         content = {"fit": fit_digest(signals, recorded), "generator": GENERATOR}
-        return digest(content)[:_DIGITS]
+        return digest(content)[:KEY_DIGITS]
 
     def dataset(self, key: str) -> NeuralDataset | None:
         """Return a finished dataset, or None if it is not there."""
@@ -152,7 +152,7 @@ class Store:
         dataset = self.dataset(key)
         assert dataset is not None, "what is classified was fitted"
         content = {"dataset": key, "classifier": config_to_mapping(config)}
-        own = digest(content)[:_DIGITS]
+        own = digest(content)[:KEY_DIGITS]
         with self._locked([f"training-{own}"]):
             report = train_classifier(
                 dataset, config, self.training_folder(own), device=device, on_epoch=on_epoch

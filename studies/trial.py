@@ -73,10 +73,13 @@ def run_trial(trial: Trial, setting: Setting) -> tuple[float, ...]:
         names=(point.source, point.field, point.classifier), fit=point.fit,
         keys=(key, training), measures=measures, report=report,
     )  # fmt: skip
+    fit_seconds = fit_seconds if fitted else 0.0
+    train_seconds = time.perf_counter() - begin
     cost = TrialCost(
-        fit_seconds=fit_seconds if fitted else 0.0,
-        train_seconds=time.perf_counter() - begin,
+        fit_seconds=fit_seconds,
+        train_seconds=train_seconds,
         cpu_seconds=time.process_time() - begin_cpu,
+        gpu_seconds=fit_seconds + train_seconds if setting.device != "cpu" else 0.0,
     )
     trial.set_user_attr(RESULT, plain(result))
     trial.set_user_attr(COST, plain(cost))

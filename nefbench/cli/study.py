@@ -49,10 +49,10 @@ def study(
     """Run a study: every trial fits a neural dataset and trains a classifier.
 
     The same command continues a study that was stopped; run elsewhere with the
-    same --storage it helps. Presets: phase-1-FIELD-SOURCE-BUDGET (search) and
-    phase-2-SOURCE-BUDGET (grid); fields siren, rffnet, fouriernet; sources
-    digits, patches, shapes (nothing to download), mnist, cifar10; budgets smoke,
-    laptop, paper.
+    same --storage it helps. Presets: phase-1-FIELD-SOURCE-BUDGET (search),
+    phase-2-SOURCE-BUDGET (grid), overfitting-SOURCE-BUDGET (classifiers); fields
+    siren, rffnet, fouriernet; sources digits, patches, shapes (nothing to
+    download), mnist, cifar10; budgets smoke, laptop, paper.
     """
     console.run(
         lambda: _study(source, out, overrides or [], workers, store, storage, device, json, quiet)

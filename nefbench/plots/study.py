@@ -1,4 +1,4 @@
-"""Figures of a study: one number of many datasets against another one, and bars by start."""
+"""Figures of a study: numbers of datasets against others, paths through steps, bars by start."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.typing import ColorType
 
 from nefbench.plots.theme import (
     CLASS_COLOURS,
@@ -21,7 +25,9 @@ from nefbench.plots.theme import (
     themed,
 )
 
+Fill = Literal["full", "left", "none"]
 _MARKERS = "os^Dv<>P*X"
+_FILLS: dict[str, Fill] = {"shared": "full", "random": "none"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,70 @@ class PointPanel:
 
 
 @dataclass(frozen=True)
+class StepPath:
+    """One architecture from one start, fitted ever longer.
+
+    Attributes:
+        init: Kind of the start.
+        width: Hidden features.
+        steps: Numbers of steps, ascending.
+        xs: Horizontal positions.
+        ys: Heights.
+    """
+
+    init: str
+    width: int
+    steps: Sequence[int]
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+@dataclass(frozen=True)
+class StepPanel:
+    """One panel of paths.
+
+    Attributes:
+        title: Above it.
+        paths: What is drawn.
+        level: Name and height of a dashed line (chance), or None.
+    """
+
+    title: str
+    paths: Sequence[StepPath]
+    level: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class EpochCourse:
+    """How a classifier's training went.
+
+    Attributes:
+        label: In the legend.
+        train: Accuracy of every epoch on the training split; NaN where it is not known.
+        validation: Accuracy after every epoch on the validation split.
+    """
+
+    label: str
+    train: Sequence[float]
+    validation: Sequence[float]
+
+
+@dataclass(frozen=True)
+class CoursePanel:
+    """One panel of courses.
+
+    Attributes:
+        title: Above it.
+        courses: What is drawn.
+        level: Name and height of a dotted line (chance).
+    """
+
+    title: str
+    courses: Sequence[EpochCourse]
+    level: tuple[str, float]
+
+
+@dataclass(frozen=True)
 class StartBars:
     """Accuracies from two starts.
 
@@ -80,36 +150,118 @@ def points_figure(panels: Sequence[PointPanel], *, x: str, y: str, log_x: bool =
     """Draw panels with the same axes, and one legend for all of them.
 
     Args:
-        panels: From left to right, four to a row.
+        panels: From left to right, three to a row.
         x: Label of the horizontal axes, with the unit.
         y: Label of the vertical axes, with the unit.
         log_x: Whether horizontal axes are logarithmic.
     """
-    columns = min(len(panels), 3)
-    lines = math.ceil(len(panels) / columns)
-    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
     labels = dict.fromkeys(points.label for panel in panels for points in panel.sets)
-    legend_columns = 1 if columns == 1 else 4
-    figure = new_figure(width, 2.3 * lines + 0.16 * (1 + len(labels) // legend_columns) + 0.2)
-    axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
     markers = dict(zip(labels, itertools.cycle(_MARKERS), strict=False))
+    figure, axes = _panels(len(panels), list(labels), x, y)
     handles: dict[str, Artist] = {}
-    for ax, panel in zip(axes, panels, strict=False):
+    for ax, panel in zip(axes, panels, strict=True):
         plot_points(ax, panel, markers)
         if log_x:
             _label_positions(ax, panel)
-        ax.set_xlabel(x)
         artists, names = ax.get_legend_handles_labels()
         handles |= dict(zip(names, artists, strict=True))
-    for ax in axes[len(panels) :]:
+    _add_legend(figure, handles)
+    return figure
+
+
+@themed
+def steps_figure(panels: Sequence[StepPanel], *, x: str, y: str) -> Figure:
+    """Draw paths through numbers of steps: colour is steps, marker width, filling the start.
+
+    Args:
+        panels: From left to right, three to a row.
+        x: Label of the horizontal axes, with the unit.
+        y: Label of the vertical axes, with the unit.
+    """
+    paths = [path for panel in panels for path in panel.paths]
+    steps = sorted({count for path in paths for count in path.steps})
+    widths = sorted({path.width for path in paths})
+    inits = sorted({path.init for path in paths}, reverse=True)
+    shades = colormaps["viridis"].resampled(len(steps))
+    colours = {count: shades(index) for index, count in enumerate(steps)}
+    markers = dict(zip(widths, itertools.cycle(_MARKERS), strict=False))
+    handles: dict[str, Artist] = {
+        f"{count:,} step{'s' if count != 1 else ''}": _point(colour, "o", "full")
+        for count, colour in colours.items()
+    }
+    handles |= {f"width {width}": _point("gray", markers[width], "full") for width in widths}
+    handles |= {f"{init} start": _point("gray", "o", _fill(init)) for init in inits}
+    figure, axes = _panels(len(panels), list(handles), x, y)
+    for ax, panel in zip(axes, panels, strict=True):
+        plot_paths(ax, panel, colours, markers)
+        artists, names = ax.get_legend_handles_labels()
+        handles |= dict(zip(names, artists, strict=True))
+    _add_legend(figure, handles)
+    return figure
+
+
+def plot_paths(
+    ax: Axes,
+    panel: StepPanel,
+    colours: Mapping[int, ColorType],
+    markers: Mapping[int, str],
+) -> None:
+    """Draw the paths of one panel: colours by number of steps, markers by width."""
+    for path in panel.paths:
+        ax.plot(path.xs, path.ys, color="gray", lw=0.6, alpha=0.6)
+        for x, y, count in zip(path.xs, path.ys, path.steps, strict=True):
+            ax.add_line(_point(colours[count], markers[path.width], _fill(path.init), x, y))
+    _draw_level(ax, panel.level)
+    ax.set_title(panel.title)
+
+
+def _point(colour: ColorType, marker: str, fill: Fill, x: float = 0, y: float = 0) -> Line2D:
+    return Line2D([x], [y], color=colour, marker=marker, fillstyle=fill, lw=0, ms=4, mew=0.9)
+
+
+def _fill(init: str) -> Fill:
+    return _FILLS.get(init, "left")
+
+
+def _draw_level(ax: Axes, level: tuple[str, float] | None, style: str = "--") -> None:
+    if level is not None:
+        name, height = level
+        ax.axhline(height, color="black", lw=0.8, ls=style, label=_level_label(name, height))
+
+
+def _level_label(name: str, height: float) -> str:
+    return f"{name} ({height:.2g})"
+
+
+def _panels(count: int, labels: Sequence[str], x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels, three to a row, and room for a legend below."""
+    columns = min(count, 3)
+    lines = math.ceil(count / columns)
+    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    # A level, and two explanations at most, come on top.
+    legend_lines = 1 + (len(labels) + 2) // _legend_columns(width, labels)
+    figure = new_figure(width, 2.3 * lines + 0.16 * legend_lines + 0.2)
+    axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for ax in axes[count:]:
         ax.set_axis_off()
     for ax in axes[::columns]:
         ax.set_ylabel(y)
+    for ax in axes[:count]:
+        ax.set_xlabel(x)
+    return figure, axes[:count]
+
+
+def _add_legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
     figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center",
-        ncols=min(len(handles), legend_columns), fontsize=7,
+        list(handles.values()), list(handles), loc="outside lower center", fontsize=7,
+        ncols=min(len(handles), _legend_columns(figure.get_figwidth(), list(handles))),
     )  # fmt: skip
-    return figure
+
+
+def _legend_columns(width: float, labels: Sequence[str]) -> int:
+    """How many columns of labels of 7 points, with their lines, fit into a width in inches."""
+    widest = 0.62 + 0.053 * max(map(len, labels))
+    return max(1, min(4, int(width / widest)))
 
 
 def plot_points(ax: Axes, panel: PointPanel, markers: Mapping[str, str]) -> None:
@@ -127,9 +279,7 @@ def plot_points(ax: Axes, panel: PointPanel, markers: Mapping[str, str]) -> None
             alpha=0.85,
             label=points.label,
         )
-    if panel.level is not None:
-        name, height = panel.level
-        ax.axhline(height, color="black", lw=0.8, ls="--", label=f"{name} ({height:.2g})")
+    _draw_level(ax, panel.level)
     ax.set_title(panel.title)
 
 
@@ -143,6 +293,43 @@ def _label_positions(ax: Axes, panel: PointPanel) -> None:
             named.append(place)
     ax.set_xticks(named, [f"{place:,g}" for place in named])
     ax.xaxis.set_minor_locator(NullLocator())
+
+
+@themed
+def courses_figure(panels: Sequence[CoursePanel]) -> Figure:
+    """Draw accuracy over epochs: validation as a line, training dashed, a colour per classifier.
+
+    Args:
+        panels: From left to right, three to a row.
+    """
+    labels = [course.label for panel in panels for course in panel.courses]
+    figure, axes = _panels(len(panels), labels, "epoch", "accuracy")
+    handles: dict[str, Artist] = {}
+    drawn = 0
+    for ax, panel in zip(axes, panels, strict=True):
+        plot_courses(ax, panel, first_colour=drawn)
+        drawn += len(panel.courses)
+        artists, names = ax.get_legend_handles_labels()
+        handles |= dict(zip(names, artists, strict=True))
+    levels = {_level_label(*panel.level) for panel in panels}
+    handles = dict(sorted(handles.items(), key=lambda item: item[0] in levels))
+    handles["validation"] = Line2D([], [], color="gray", lw=1.2)
+    handles["training, as seen"] = Line2D([], [], color="gray", lw=0.9, ls="--")
+    _add_legend(figure, handles)
+    return figure
+
+
+def plot_courses(ax: Axes, panel: CoursePanel, *, first_colour: int = 0) -> None:
+    """Draw the courses of one panel, with the colours of classes from the given one on."""
+    for index, course in enumerate(panel.courses, first_colour):
+        colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
+        epochs = range(1, len(course.validation) + 1)
+        ax.plot(epochs, course.validation, color=colour, lw=1.2, label=course.label)
+        ax.plot(epochs, course.train, color=colour, lw=0.9, ls="--")
+    _draw_level(ax, panel.level, style=":")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylim(0, 1.03)
+    ax.set_title(panel.title)
 
 
 @themed

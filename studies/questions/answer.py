@@ -115,6 +115,6 @@ def basis_of(results: Sequence[TrialResult]) -> str:
     seeds = sorted({result.num_seeds for result in results})
     runs = " or ".join(map(str, seeds))
     return (
-        f"{datasets} neural datasets, {len(results)} trainings of {runs} "
-        f"seed{'s' if seeds != [1] else ''} each"
+        f"{datasets} neural dataset{'s' if datasets != 1 else ''}, {len(results)} trainings of "
+        f"{runs} seed{'s' if seeds != [1] else ''} each"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nefbench.plots.study import PointPanel, PointSet, points_figure
+from nefbench.plots.study import StepPanel, StepPath, steps_figure
 from studies.estimates import mean_estimate
 from studies.questions.answer import Answer, Evidence, Unanswered, basis_of, by_group, grouped
 from studies.results import TrialResult
@@ -22,7 +22,7 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
     rows, panels, drawn, used = [], [], [], []
     costs = []
     for group, results in by_group(evidence.results).items():
-        sets = []
+        paths = []
         lines = grouped(results, lambda r: (r.init, r.hidden_features, r.num_parameters))
         for (init, width, _), found in sorted(lines.items(), reverse=True):
             line = sorted(
@@ -31,10 +31,15 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
             if len({r.num_steps for r in line}) < 2:
                 continue
             used += line
-            label = f"{init} start, width {width}"
-            heights = [r.test_accuracy for r in line]
-            sets.append(PointSet(label, [_quality(r) for r in line], heights, joined=True))
-            drawn += [(*group, label, r.num_steps, _quality(r), r.test_accuracy) for r in line]
+            path = StepPath(
+                init, width, [r.num_steps for r in line], [_quality(r) for r in line],
+                [r.test_accuracy for r in line],
+            )  # fmt: skip
+            paths.append(path)
+            drawn += [
+                (*group, init, width, *point)
+                for point in zip(path.steps, path.xs, path.ys, strict=True)
+            ]
             best, last = max(line, key=lambda r: r.validation_accuracy), line[-1]
             cost = best.test_accuracy - last.test_accuracy
             if init == "shared":
@@ -46,10 +51,10 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
                     round(last.test_accuracy, 3), round(cost, 3),
                 )
             )  # fmt: skip
-        if sets:
+        if paths:
             source, field, classifier = group
             level = ("chance", results[0].chance_accuracy)
-            panels.append(PointPanel(f"{field} on {source}, {classifier}", sets, level))
+            panels.append(StepPanel(f"{field} on {source}, {classifier}", paths, level))
     if not rows:
         return Unanswered(_KEY, _QUESTION, _NEEDS)
     unit = {"psnr_db": "mean PSNR in dB", "iou": "mean IoU"}[used[0].measures.quality_name]
@@ -64,8 +69,8 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
             "accuracy", "most steps", "quality ", "accuracy ", "cost",
         ),
         rows=rows,
-        figure=points_figure(panels, x=unit, y="test accuracy"),
-        drawn_columns=("source", "field", "classifier", "line", "num_steps", "quality",
+        figure=steps_figure(panels, x=unit, y="test accuracy"),
+        drawn_columns=("source", "field", "classifier", "start", "width", "num_steps", "quality",
                        "test_accuracy"),
         drawn=drawn,
     )  # fmt: skip

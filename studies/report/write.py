@@ -21,7 +21,7 @@ from nefbench.plots import save_figure
 from studies.design import Grid, StudyConfig
 from studies.questions import QUESTIONS, Answer, Evidence, Unanswered
 from studies.queue import counted
-from studies.results import COST, TrialResult
+from studies.results import COST, TrialResult, runs_of
 from studies.run import report_of
 from studies.storage import JOURNAL_NAME, code_version, load_study, open_storage
 from studies.store import Store
@@ -130,9 +130,11 @@ def _costs(study: optuna.Study) -> dict[str, float]:
     trials = counted(study.get_trials(deepcopy=False))
     costs = [trial.user_attrs[COST] for trial in trials if COST in trial.user_attrs]
     totals = {
-        key: sum(cost[key] for cost in costs)
-        for key in ("fit_seconds", "train_seconds", "cpu_seconds")
+        key: sum(cost.get(key, 0.0) for cost in costs)
+        for key in ("fit_seconds", "train_seconds", "cpu_seconds", "gpu_seconds")
     }
+    runs = runs_of(study)
+    joules = [sum(run.joules.values()) for run in runs if run.joules]
     states = [trial.state for trial in trials]
     return {
         **totals,
@@ -140,6 +142,10 @@ def _costs(study: optuna.Study) -> dict[str, float]:
         "pruned": states.count(TrialState.PRUNED),
         "failed": states.count(TrialState.FAIL),
         "waiting": states.count(TrialState.WAITING) + states.count(TrialState.RUNNING),
+        "runs": len(runs),
+        "run_seconds": sum(run.seconds for run in runs),
+        "metered_runs": len(joules),
+        "kilojoules": sum(joules) / 1e3,
     }
 
 

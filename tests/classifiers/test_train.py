@@ -229,6 +229,27 @@ def test_the_saved_network_reproduces_every_reported_accuracy(
             assert measured == getattr(result, f"{name}_accuracy"), name
 
 
+def test_the_training_accuracy_of_an_epoch_is_of_the_rows_as_they_were_seen() -> None:
+    # The network does not move, and sees rows as they are: any order of batches counts the same.
+    still = config(learning_rate=1e-12, weight_decay=0.0, noise_std=0.0, num_epochs=2)
+    data = examples((100, 20, 20), signal=1.0)
+
+    (result,) = train_on_examples(data, still).results
+    (noisy,) = train_on_examples(data, dataclasses.replace(still, noise_std=5.0)).results
+
+    assert [epoch.train_accuracy for epoch in result.epochs] == [result.train_accuracy] * 2
+    assert noisy.train_accuracy == result.train_accuracy
+    assert noisy.epochs[0].train_accuracy != noisy.epochs[1].train_accuracy
+
+
+def test_mixed_rows_have_no_training_accuracy() -> None:
+    mixed = config(augmentation=Augmentation(mixup=0.5))
+
+    (result,) = train_on_examples(examples((60, 20, 20)), mixed).results
+
+    assert {epoch.train_accuracy for epoch in result.epochs} == {None}
+
+
 def test_patience_none_runs_all_epochs() -> None:
     (result,) = train_on_examples(
         examples((60, 10, 10)), config(num_epochs=30, patience=None)

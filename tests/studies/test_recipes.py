@@ -350,7 +350,7 @@ def test_a_file_that_is_no_recipe_is_refused(
 def test_every_study_preset_can_be_loaded() -> None:
     names = study_preset_names()
 
-    assert len(names) == len(set(names)) == 3 * 5 * 3 + 5 * 3
+    assert len(names) == len(set(names)) == 3 * 5 * 3 + 2 * 5 * 3
     for name in names:
         assert load_study_config(name).name == name
 
@@ -386,6 +386,23 @@ def test_phase_1_at_full_budget_has_the_published_space() -> None:
     (classifier,) = config.classifiers.values()
     assert classifier.classifier.num_epochs == 10
     assert config.sources == {"cifar10": SIGNALS["cifar10"]}
+
+
+@pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
+def test_the_overfitting_study_has_three_published_sizes_of_two_classifiers(budget: str) -> None:
+    config = load_study_config(f"overfitting-mnist-{budget}")
+    space = space_of(Siren(hidden_dim=32, num_layers=3), 2, 1)
+
+    sizes = {
+        name: sum(p.numel() for p in item.classifier.model.build(space, 10).parameters())
+        for name, item in config.classifiers.items()
+    }
+
+    assert sizes == {
+        "mlp-74k": 73_642, "mlp-116k": 116_742, "mlp-363k": 363_082,
+        "gnn-500k": 494_458, "gnn-1200k": 1_256_138, "gnn-1500k": 1_491_498,
+    }  # fmt: skip
+    assert len(grid_params(config)) == 6
 
 
 def test_overrides_come_on_top_of_a_study_preset() -> None:

@@ -16,7 +16,8 @@ from nefbench.signals import ArrayFileConfig
 from studies import storage as storage_module
 from studies.design import Search, StudyConfig
 from studies.queue import BEAT, DEATHS, RETRY_OF, WORKER, Watch, fill_queue, put_back
-from studies.run import run_study
+from studies.results import ERROR, runs_of
+from studies.run import report_of, run_study
 from studies.space import Choice, FitSpace, Real
 from studies.storage import JOURNAL_NAME, load_study, open_storage, open_study
 
@@ -40,7 +41,6 @@ def test_a_grid_gives_one_result_per_point(tiny_study: StudyConfig, tmp_path: Pa
     assert told[-1] == (4, 4, 0)
     assert report.causes == {}
     assert all(r.chance_accuracy == 0.1 and r.num_seeds == 2 for r in report.results)
-    assert report.best == max(report.results, key=lambda r: r.validation_accuracy)
 
 
 def test_several_workers_find_the_same_bit_for_bit(tiny_study: StudyConfig, tmp_path: Path) -> None:
@@ -238,7 +238,42 @@ def test_a_trial_that_cannot_be_fitted_is_listed_and_the_others_go_on(
 
     assert report.results
     (cause,) = report.causes
-    assert "split 'train' is empty" in cause
+    assert "split 'train' is empty (150 diverged fields were left out)" in cause
+
+
+def test_a_cause_that_names_several_datasets_is_one_cause(
+    tiny_study: StudyConfig, tmp_path: Path
+) -> None:
+    study = open_study(tiny_study, open_storage(str(tmp_path / JOURNAL_NAME)))
+    for key in ("0123456789abcdef01234567", "76543210fedcba9876543210"):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.FAIL, user_attrs={ERROR: f"store/datasets/{key}: damaged"}
+            )
+        )
+
+    assert report_of(study, tiny_study).causes == {"store/datasets/…: damaged": 2}
+
+
+def test_what_a_run_took_is_kept_unless_there_was_nothing_to_do(
+    tiny_study: StudyConfig, tmp_path: Path
+) -> None:
+    reports = [run_study(tiny_study, tmp_path) for _ in range(2)]
+    study, _ = load_study(None, open_storage(str(tmp_path / JOURNAL_NAME)))
+
+    (run,) = runs_of(study)
+
+    assert run.seconds == reports[0].seconds
+    assert (run.device, run.workers) == ("cpu", 1)
+
+
+def test_a_store_that_is_a_file_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"the store .*file is no folder"):
+        run_study(tiny_study, tmp_path / "s", store=tmp_path / "file")
+
+    assert not (tmp_path / "s").exists()
 
 
 def test_another_study_of_the_same_name_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def test_a_study_in_which_everything_fails_ends_with_a_table_of_causes(study: An
 
     assert outcome.code == 1
     assert "cause" in outcome.out
-    assert outcome.out.count("split 'train' is empty") == 4
+    # One cause, whichever dataset it struck.
+    (row,) = [line for line in outcome.out.splitlines() if "split 'train' is empty" in line]
+    assert row.split()[-1] == "4"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def test_every_answer_is_on_both_pages_with_its_numbers(written: WrittenReport) 
     for item in written.unanswered:
         assert f"Needs {item.needs}." in markdown
     assert "4 trials finished" in html
+    assert "1 run of " in html
+    assert re.search(r"kJ of whole machines during 1 of them|energy unknown: no counter", html)
 
 
 def test_tables_of_the_markdown_have_as_many_cells_as_columns(written: WrittenReport) -> None:
