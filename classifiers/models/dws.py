@@ -16,6 +16,7 @@ from classifiers.models.base import Access
 from classifiers.models.dws_blocks import POOLED, ChainTensors, Pooling, Variant
 from classifiers.models.dws_layer import DWSLayer, SetKind
 from classifiers.models.layers import perceptron
+from classifiers.models.settings import check_at_least, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -68,18 +69,15 @@ class DWS:
     ``off_diagonal_scale`` on every map, and dropout also in evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "num_hidden", "num_heads", "num_head_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
+        check_at_least(
+            1, self, "hidden_dim", "num_hidden", "num_heads", "num_head_layers", "downsample"
+        )
         if self.set_layer == "sab" and self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"expected hidden_dim to be a multiple of num_heads "
                 f"(got {self.hidden_dim} and {self.num_heads})"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
-        if self.downsample is not None and self.downsample < 1:
-            raise ValueError(f"expected downsample >= 1 (got {self.downsample})")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """Permutations of hidden units."""

@@ -15,6 +15,7 @@ from classifiers.graph import Topology, depth_of, targets_of, to_graph, topology
 from classifiers.models.base import Access
 from classifiers.models.gnn_messages import send_messages
 from classifiers.models.layers import perceptron
+from classifiers.models.settings import check_at_least
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -62,14 +63,11 @@ class GNN:
     """Whether a step adds to the features of nodes and edges, or replaces them."""
 
     def __post_init__(self) -> None:
-        if self.hidden_dim < 1:
-            raise ValueError(f"expected hidden_dim >= 1 (got {self.hidden_dim})")
+        check_at_least(1, self, "hidden_dim", "num_steps")
         for name in ("node_mlp_dims", "edge_mlp_dims"):
             dims = getattr(self, name)
             if not dims or min(dims) < 1:
                 raise ValueError(f"expected {name} of one or more widths >= 1 (got {dims})")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise ValueError(f"expected num_steps >= 1 (got {self.num_steps})")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """Permutations of hidden units."""

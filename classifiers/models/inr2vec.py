@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from classifiers.batch import FieldBatch
 from classifiers.models.base import Access
+from classifiers.models.settings import check_at_least, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -49,12 +50,8 @@ class Inr2Vec:
     def __post_init__(self) -> None:
         if not self.encoder_dims or min(self.encoder_dims) < 1:
             raise ValueError(f"expected one or more encoder_dims >= 1 (got {self.encoder_dims})")
-        if any(dim < 1 for dim in self.classifier_dims):
-            raise ValueError(f"expected classifier_dims >= 1 (got {self.classifier_dims})")
-        if self.embedding_dim < 1:
-            raise ValueError(f"expected embedding_dim >= 1 (got {self.embedding_dim})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "classifier_dims", "embedding_dim")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """None: neurons in another order reorder the entries of the next map's rows."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from classifiers.batch import FieldBatch
 from classifiers.models.base import Access
 from classifiers.models.layers import ACTIVATIONS
+from classifiers.models.settings import check_at_least, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 
@@ -36,10 +37,8 @@ class MLP:
     """Share of hidden units dropped while training."""
 
     def __post_init__(self) -> None:
-        if any(dim < 1 for dim in self.hidden_dims):
-            raise ValueError(f"expected hidden_dims >= 1 (got {self.hidden_dims})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "hidden_dims")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """None: the order and the signs of neurons are part of what it reads."""

@@ -16,6 +16,7 @@ from classifiers.batch import FieldBatch
 from classifiers.chain import ChainLayout, chain_layout, to_chain
 from classifiers.models.base import Access
 from classifiers.models.layers import FourierFeatures, perceptron
+from classifiers.models.settings import check_at_least, check_positive, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.weights.symmetries import PERMUTATION
@@ -65,18 +66,10 @@ class NFN:
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"expected one or more channels >= 1 (got {self.channels})")
-        if any(dim < 1 for dim in self.head_dims):
-            raise ValueError(f"expected head_dims >= 1 (got {self.head_dims})")
-        if self.num_frequencies < 1:
-            raise ValueError(f"expected num_frequencies >= 1 (got {self.num_frequencies})")
-        if self.position_bands < 0:
-            raise ValueError(f"expected position_bands >= 0 (got {self.position_bands})")
-        for name in ("sigma", "position_max_frequency"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"expected {name} > 0 and finite (got {getattr(self, name)})")
-        for name in ("dropout", "channel_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"expected 0 <= {name} < 1 (got {getattr(self, name)})")
+        check_at_least(1, self, "head_dims", "num_frequencies")
+        check_at_least(0, self, "position_bands")
+        check_positive(self, "sigma", "position_max_frequency")
+        check_shares(self, "dropout", "channel_dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """Permutations of hidden neurons."""

@@ -26,6 +26,7 @@ from classifiers.graph import Topology, depth_of, targets_of, to_graph, topology
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
 from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, pair_features
+from classifiers.models.settings import check_at_least, check_positive, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 
@@ -60,17 +61,10 @@ class NGGNN:
     """Share of node states dropped between layers while training."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "num_frequencies"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        if self.num_layers is not None and self.num_layers < 1:
-            raise ValueError(f"expected num_layers >= 1 (got {self.num_layers})")
-        if self.num_probes < 0:
-            raise ValueError(f"expected num_probes >= 0 (got {self.num_probes})")
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"expected sigma > 0 and finite (got {self.sigma})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "hidden_dim", "num_frequencies", "num_layers")
+        check_at_least(0, self, "num_probes")
+        check_positive(self, "sigma")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """The order of neurons: their signs, scales and phases are part of what it reads."""

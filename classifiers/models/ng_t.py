@@ -11,7 +11,6 @@ edges is that of their rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -26,6 +25,7 @@ from classifiers.graph import Pair, to_graph, topology_of
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
 from classifiers.models.neural_graph import EdgeEncoder, NodeEncoder, pair_features
+from classifiers.models.settings import check_at_least, check_positive, check_shares
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 
@@ -64,9 +64,9 @@ class NGT:
     """Share of every update of nodes and edges dropped while training."""
 
     def __post_init__(self) -> None:
-        for name in ("node_dim", "edge_dim", "attention_dim", "num_heads", "num_frequencies"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
+        check_at_least(
+            1, self, "node_dim", "edge_dim", "attention_dim", "num_heads", "num_frequencies"
+        )
         if self.attention_dim % self.num_heads:
             raise ValueError(
                 f"expected num_heads to divide attention_dim {self.attention_dim} "
@@ -74,12 +74,9 @@ class NGT:
             )
         if self.num_layers < 2:  # outputs read no weights of their own
             raise ValueError(f"expected num_layers >= 2 (got {self.num_layers})")
-        if self.num_probes < 0:
-            raise ValueError(f"expected num_probes >= 0 (got {self.num_probes})")
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"expected sigma > 0 and finite (got {self.sigma})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(0, self, "num_probes")
+        check_positive(self, "sigma")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """The order of neurons: their signs, scales and phases are part of what it reads."""

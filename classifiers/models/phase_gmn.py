@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from classifiers.batch import FieldBatch
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
+from classifiers.models.settings import check_at_least, check_shares, check_siren
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
-from nefbench.errors import TrainingError
 from nefbench.fields import Siren
 from nefbench.weights.phase_split import phase_split
 from nefbench.weights.symmetries import symmetry_kinds
@@ -50,13 +50,8 @@ class PhaseGMN:
     """Share of its hidden units dropped while training."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "num_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        if any(dim < 1 for dim in self.head_dims):
-            raise ValueError(f"expected head_dims >= 1 (got {self.head_dims})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "hidden_dim", "num_rounds", "head_dims")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """All that a SIREN has."""
@@ -68,12 +63,7 @@ class PhaseGMN:
         Raises:
             TrainingError: If the fields are no SIRENs.
         """
-        if not isinstance(space.field, Siren):
-            raise TrainingError(
-                f"model {self.kind!r} reads fields of kind siren (got {space.name}); "
-                f"the model 'scale-gmn' reads every family"
-            )
-        return PhaseNetwork(self, space, space.field, num_outputs)
+        return PhaseNetwork(self, space, check_siren(self.kind, space), num_outputs)
 
 
 class States(NamedTuple):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from classifiers.batch import FieldBatch
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
+from classifiers.models.settings import check_at_least, check_shares, check_siren
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
-from nefbench.errors import TrainingError
 from nefbench.fields import Siren
 from nefbench.weights.phase_split import phase_split
 from nefbench.weights.symmetries import symmetry_kinds
@@ -51,15 +51,9 @@ class PhaseProbes:
     """Share of its hidden units dropped while training."""
 
     def __post_init__(self) -> None:
-        if self.num_channels < 1:
-            raise ValueError(f"expected num_channels >= 1 (got {self.num_channels})")
-        for name in ("mixing_rank", "unit_dim"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"expected {name} >= 0 (got {getattr(self, name)})")
-        if any(dim < 1 for dim in self.hidden_dims):
-            raise ValueError(f"expected hidden_dims >= 1 (got {self.hidden_dims})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "num_channels", "hidden_dims")
+        check_at_least(0, self, "mixing_rank", "unit_dim")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """All that a SIREN has."""
@@ -71,12 +65,7 @@ class PhaseProbes:
         Raises:
             TrainingError: If the fields are no SIRENs.
         """
-        if not isinstance(space.field, Siren):
-            raise TrainingError(
-                f"model {self.kind!r} reads fields of kind siren (got {space.name}); "
-                f"the model 'scale-gmn' reads every family"
-            )
-        return ProbesNetwork(self, space, space.field, num_outputs)
+        return ProbesNetwork(self, space, check_siren(self.kind, space), num_outputs)
 
 
 class ProbesNetwork(nn.Module):

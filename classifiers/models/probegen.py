@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from classifiers.batch import FieldBatch
 from classifiers.models.base import Access
 from classifiers.models.layers import perceptron
+from classifiers.models.settings import check_at_least
 from classifiers.normalisation import Normalisation
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
@@ -42,11 +43,7 @@ class ProbeGen:
     """Width of every hidden map of the MLP that reads the values."""
 
     def __post_init__(self) -> None:
-        for name in ("num_probes", "latent_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        if any(dim < 1 for dim in self.hidden_dims):
-            raise ValueError(f"expected hidden_dims >= 1 (got {self.hidden_dims})")
+        check_at_least(1, self, "num_probes", "latent_dim", "hidden_dims")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """Everything that leaves the function as it is."""

@@ -29,6 +29,7 @@ from classifiers.models.gauge import (
     inverse_edges,
     normed_perceptron,
 )
+from classifiers.models.settings import check_at_least, check_shares
 from classifiers.space import WeightSpace
 from nefbench.errors import TrainingError
 from nefbench.weights.symmetries import PERMUTATION
@@ -70,11 +71,8 @@ class ScaleGMN:
     """``scale`` divides every tensor by one number, which keeps signs and scales."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1 (got {getattr(self, name)})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected 0 <= dropout < 1 (got {self.dropout})")
+        check_at_least(1, self, "hidden_dim", "num_layers")
+        check_shares(self, "dropout")
 
     def symmetries(self, space: WeightSpace) -> frozenset[str]:
         """Permutations, and signs and scales as far as the field has them."""
