@@ -368,6 +368,9 @@ def test_phase_2_at_full_budget_is_the_published_grid() -> None:
         assert space.fit.optimizer == Adam(learning_rate=rate)
         assert steps_of(config, name) == (5, 15, 25, 50, 75, 1000, 5000, 10000, 20000, 50000)
     assert config.sources == {"mnist": SIGNALS["mnist"]}
+    (mlp,) = config.classifiers.values()
+    released = load_classifier_config("mlp-64", ["num_epochs=50", "seeds=[0, 1, 2]"])
+    assert mlp.config({}) == released
 
 
 def test_phase_1_at_full_budget_has_the_published_space() -> None:
@@ -383,8 +386,8 @@ def test_phase_1_at_full_budget_has_the_published_space() -> None:
         "field.num_layers": Integer(low=3, high=6),
         "field.std": Real(low=1e-2, high=1e2, log=True),
     }
-    (classifier,) = config.classifiers.values()
-    assert classifier.classifier.num_epochs == 10
+    (mlp,) = config.classifiers.values()
+    assert mlp.config({}) == load_classifier_config("mlp-64")
     assert config.sources == {"cifar10": SIGNALS["cifar10"]}
 
 
