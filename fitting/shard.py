@@ -25,6 +25,9 @@ from nefbench.weights.parts import FieldRows, concatenate
 STEPS_BETWEEN_CHECKS = 10
 """Steps after which fields that shall stop at a target quality are measured."""
 
+_MOST_GROWTH = 10.0
+"""Of the loss, against that of the start. The first steps of Adam are of full size whichever way
+the gradient points: after a few of them a field may be worse than its start, and is no failure."""
 _MOST_OUTSIDE, _MOST_INSIDE = 150_000, 100_000
 """Points of a shape outside and inside at most, repetitions included (fit-a-nef's numbers)."""
 
@@ -120,7 +123,7 @@ def fit_shard_series(
 
     Returns:
         Rows on the CPU, one table per number of steps. A field is ``diverged`` when its weights or
-        loss are not finite, or its loss over all points is above that of its start.
+        loss are not finite, or its loss over all points is above ten times that of its start.
     """
     config = dataclasses.replace(config, seed=config.seed + shard.refit, num_refits=1)
     problem = problem_of(signals, config, device)
@@ -295,7 +298,7 @@ def _described(
     count = len(positions)
     chosen = list(positions)
     loss, quality = work.measure(rows)
-    diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= first_loss))
+    diverged = ~(rows.isfinite().all(1) & loss.isfinite() & (loss <= _MOST_GROWTH * first_loss))
     return FieldRows(
         weights=rows[:count].cpu(),
         signal_index=signals.indices[chosen],

@@ -264,7 +264,24 @@ def test_a_field_that_overflows_is_diverged_and_keeps_its_row() -> None:
     assert not rows.weights.isfinite().all(1).any()
 
 
-def test_a_field_worse_than_its_start_is_diverged_though_its_weights_are_finite() -> None:
+def test_a_field_a_little_worse_than_its_start_is_a_field_of_few_steps() -> None:
+    signals = make_signals(3)
+    start, config = (
+        FitConfig(
+            field=MLP(hidden_dim=4), optimizer=SGD(learning_rate=rate), init=Shared(), num_steps=1
+        )
+        for rate in (1e-12, 6)
+    )
+
+    before = fit_shard(signals, start, all_of(signals)).loss
+    rows = fit_shard(signals, config, all_of(signals))
+
+    assert (rows.loss > 1.1 * before).all()
+    assert (rows.loss < 10 * before).all()
+    assert rows.status == ("ok",) * 3
+
+
+def test_a_field_much_worse_than_its_start_is_diverged_though_its_weights_are_finite() -> None:
     signals = make_signals(3)
     config = FitConfig(
         field=MLP(hidden_dim=4), optimizer=SGD(learning_rate=100.0), init=Shared(), num_steps=1
