@@ -130,8 +130,9 @@ class Processes:
                 pending = {pool.submit(_run_in_worker, shard) for shard in shards}
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                on_fields(finished.value - reported)
-                reported = finished.value
+                so_far = finished.value  # once: workers go on counting meanwhile
+                on_fields(so_far - reported)
+                reported = so_far
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
