@@ -154,15 +154,15 @@ def suggest_point(trial: Trial, config: StudyConfig) -> Point:
 
 
 def grid_params(config: StudyConfig) -> list[dict[str, Value]]:
-    """Return the parameters of every point of a grid, those of short fits first.
+    """Return the parameters of every point of a grid: short fits first, of these wide fields first.
 
-    So the first trials are fits of different series, each of which yields all numbers of steps.
+    So the first trials are fits of different series, each of which yields all numbers of steps, and
+    of several workers none waits long for the series of another: the longest begin first.
 
     Raises:
         ConfigError: If a key is varied over a range.
     """
-    points = [(num_steps, params) for num_steps, params in _grid_points(config)]
-    points.sort(key=lambda point: point[0])
+    points = sorted(_grid_points(config), key=lambda p: (p[0].num_steps, -p[0].field.hidden_dim))
     return [params for _, params in points]
 
 
@@ -179,16 +179,16 @@ def steps_of(config: StudyConfig, field: str) -> tuple[int, ...]:
     return tuple(value for value in dimension.values if isinstance(value, int))
 
 
-def _grid_points(config: StudyConfig) -> Iterator[tuple[int, dict[str, Value]]]:
+def _grid_points(config: StudyConfig) -> Iterator[tuple[FitConfig, dict[str, Value]]]:
     for source in config.sources:
         for field, fit in config.fields.items():
             for values in grid_values(fit.space):
-                num_steps = fit.config(values).num_steps
+                one = fit.config(values)
                 for classifier, training in config.classifiers.items():
                     for others in grid_values(training.space):
                         names = {"source": source, "field": field, "classifier": classifier}
                         yield (
-                            num_steps,
+                            one,
                             _named(config, names)
                             | _prefixed(_fit_prefix(config, field), values)
                             | _prefixed(_training_prefix(config, classifier), others),

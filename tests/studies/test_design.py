@@ -61,6 +61,16 @@ def test_a_grid_over_everything_has_every_combination_once_short_fits_first() ->
             "short.batch_size": 16} in params  # fmt: skip
 
 
+def test_of_fits_with_as_many_steps_the_widest_come_first() -> None:
+    widths = Choice(values=(4, 16, 8))
+    space = FitSpace(space={"field.hidden_dim": widths, "num_steps": STEPS})
+    config = dataclasses.replace(ONE, fields={"siren": space})
+
+    points = [(p["num_steps"], p["field.hidden_dim"]) for p in grid_params(config)]
+
+    assert points == [(5, 16), (5, 8), (5, 4), (50, 16), (50, 8), (50, 4)]
+
+
 def test_a_trial_of_the_grid_becomes_the_point_that_its_parameters_say() -> None:
     study = optuna.create_study()
     study.enqueue_trial(
