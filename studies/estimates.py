@@ -35,13 +35,18 @@ class Estimate:
     count: int
 
     @property
+    def has_interval(self) -> bool:
+        """Whether there are enough datasets for one."""
+        return not math.isnan(self.low)
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
 
     def text(self, digits: int = 2) -> str:
         """Value and interval in words."""
-        if math.isnan(self.low):
+        if not self.has_interval:
             return f"{self.value:.{digits}f} ({self.count} datasets, too few for an interval)"
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 

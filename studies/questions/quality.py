@@ -82,11 +82,13 @@ def _verdict(costs: list[float]) -> str:
     cost = mean_estimate(costs)
     worse = sum(value > 0 for value in costs)
     meaning = "no trade-off is to be seen"
-    if cost.excludes_zero:
+    if not cost.has_interval:
+        meaning = "too few architectures to tell whether there is a trade-off"
+    elif cost.excludes_zero:
         meaning = "there is a trade-off" if cost.value > 0 else "more fitting helps"
     return (
         f"From the best number of steps to the largest, shared starts lose {cost.text(3)} of test "
-        f"accuracy on average [95 % interval over architectures] while quality rises; "
+        f"accuracy, mean over architectures, while quality rises; "
         f"{worse} of {len(costs)} architectures lose: {meaning}."
     )
 
