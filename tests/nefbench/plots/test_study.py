@@ -117,7 +117,7 @@ def test_paths_have_a_colour_per_number_of_steps_a_marker_per_width_and_hollow_r
 
     ax = figure.axes[0]
     points = {
-        (line.get_xdata()[0], line.get_ydata()[0]): line  # type: ignore[index]
+        (line.get_xdata()[0], line.get_ydata()[0]): line
         for line in ax.lines
         if line.get_marker() != "None"
     }
@@ -148,8 +148,8 @@ def test_courses_show_validation_and_training_in_one_colour_per_classifier() -> 
     )
 
     validation, training, chance = figure.axes[0].lines
-    assert list(validation.get_ydata()) == [0.4, 0.6]  # type: ignore[arg-type]
-    assert list(training.get_ydata()) == [0.5, 0.9]  # type: ignore[arg-type]
+    assert list(validation.get_ydata()) == [0.4, 0.6]
+    assert list(training.get_ydata()) == [0.5, 0.9]
     assert validation.get_color() == training.get_color()
     assert validation.get_linestyle() != training.get_linestyle() != chance.get_linestyle()
     assert figure.axes[1].lines[0].get_color() != validation.get_color()
