@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from matplotlib import colormaps
 from matplotlib.artist import Artist
@@ -25,6 +25,7 @@ from nefbench.plots.theme import (
     themed,
 )
 
+T = TypeVar("T")
 Fill = Literal["full", "left", "none"]
 _MARKERS = "os^Dv<>P*X"
 _FILLS: dict[str, Fill] = {"shared": "full", "random": "none"}
@@ -50,17 +51,17 @@ class PointSet:
 
 
 @dataclass(frozen=True)
-class PointPanel:
-    """One panel of points.
+class Panel(Generic[T]):
+    """One panel of a figure.
 
     Attributes:
         title: Above it.
-        sets: What is drawn.
-        level: Name and height of a dashed line (chance), or None.
+        lines: What is drawn.
+        level: Name and height of a broken line (chance), or None.
     """
 
     title: str
-    sets: Sequence[PointSet]
+    lines: Sequence[T]
     level: tuple[str, float] | None = None
 
 
@@ -84,21 +85,6 @@ class StepPath:
 
 
 @dataclass(frozen=True)
-class StepPanel:
-    """One panel of paths.
-
-    Attributes:
-        title: Above it.
-        paths: What is drawn.
-        level: Name and height of a dashed line (chance), or None.
-    """
-
-    title: str
-    paths: Sequence[StepPath]
-    level: tuple[str, float] | None = None
-
-
-@dataclass(frozen=True)
 class EpochCourse:
     """How a classifier's training went.
 
@@ -111,21 +97,6 @@ class EpochCourse:
     label: str
     train: Sequence[float]
     validation: Sequence[float]
-
-
-@dataclass(frozen=True)
-class CoursePanel:
-    """One panel of courses.
-
-    Attributes:
-        title: Above it.
-        courses: What is drawn.
-        level: Name and height of a dotted line (chance).
-    """
-
-    title: str
-    courses: Sequence[EpochCourse]
-    level: tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -146,7 +117,9 @@ class StartBars:
 
 
 @themed
-def points_figure(panels: Sequence[PointPanel], *, x: str, y: str, log_x: bool = False) -> Figure:
+def points_figure(
+    panels: Sequence[Panel[PointSet]], *, x: str, y: str, log_x: bool = False
+) -> Figure:
     """Draw panels with the same axes, and one legend for all of them.
 
     Args:
@@ -155,7 +128,7 @@ def points_figure(panels: Sequence[PointPanel], *, x: str, y: str, log_x: bool =
         y: Label of the vertical axes, with the unit.
         log_x: Whether horizontal axes are logarithmic.
     """
-    labels = dict.fromkeys(points.label for panel in panels for points in panel.sets)
+    labels = dict.fromkeys(points.label for panel in panels for points in panel.lines)
     markers = dict(zip(labels, itertools.cycle(_MARKERS), strict=False))
     figure, axes = _panels(len(panels), list(labels), x, y)
     handles: dict[str, Artist] = {}
@@ -170,7 +143,7 @@ def points_figure(panels: Sequence[PointPanel], *, x: str, y: str, log_x: bool =
 
 
 @themed
-def steps_figure(panels: Sequence[StepPanel], *, x: str, y: str) -> Figure:
+def steps_figure(panels: Sequence[Panel[StepPath]], *, x: str, y: str) -> Figure:
     """Draw paths through numbers of steps: colour is steps, marker width, filling the start.
 
     Args:
@@ -178,7 +151,7 @@ def steps_figure(panels: Sequence[StepPanel], *, x: str, y: str) -> Figure:
         x: Label of the horizontal axes, with the unit.
         y: Label of the vertical axes, with the unit.
     """
-    paths = [path for panel in panels for path in panel.paths]
+    paths = [path for panel in panels for path in panel.lines]
     steps = sorted({count for path in paths for count in path.steps})
     widths = sorted({path.width for path in paths})
     inits = sorted({path.init for path in paths}, reverse=True)
@@ -202,12 +175,12 @@ def steps_figure(panels: Sequence[StepPanel], *, x: str, y: str) -> Figure:
 
 def plot_paths(
     ax: Axes,
-    panel: StepPanel,
+    panel: Panel[StepPath],
     colours: Mapping[int, ColorType],
     markers: Mapping[int, str],
 ) -> None:
     """Draw the paths of one panel: colours by number of steps, markers by width."""
-    for path in panel.paths:
+    for path in panel.lines:
         ax.plot(path.xs, path.ys, color="gray", lw=0.6, alpha=0.6)
         for x, y, count in zip(path.xs, path.ys, path.steps, strict=True):
             ax.add_line(_point(colours[count], markers[path.width], _fill(path.init), x, y))
@@ -264,9 +237,9 @@ def _legend_columns(width: float, labels: Sequence[str]) -> int:
     return max(1, min(4, int(width / widest)))
 
 
-def plot_points(ax: Axes, panel: PointPanel, markers: Mapping[str, str]) -> None:
+def plot_points(ax: Axes, panel: Panel[PointSet], markers: Mapping[str, str]) -> None:
     """Draw the point sets of one panel, each with the marker of its label."""
-    for index, points in enumerate(panel.sets):
+    for index, points in enumerate(panel.lines):
         group = index if points.group is None else points.group
         first = points.label.split()[0]
         ax.plot(
@@ -283,10 +256,10 @@ def plot_points(ax: Axes, panel: PointPanel, markers: Mapping[str, str]) -> None
     ax.set_title(panel.title)
 
 
-def _label_positions(ax: Axes, panel: PointPanel) -> None:
+def _label_positions(ax: Axes, panel: Panel[PointSet]) -> None:
     """Make the horizontal axis logarithmic; name the first and last position, and some between."""
     ax.set_xscale("log")
-    places = sorted({x for points in panel.sets for x in points.xs})
+    places = sorted({x for points in panel.lines for x in points.xs})
     named = [places[0]]
     for place in places[1:]:
         if math.log(place / named[-1]) > 0.12 * math.log(places[-1] / places[0]):
@@ -296,22 +269,22 @@ def _label_positions(ax: Axes, panel: PointPanel) -> None:
 
 
 @themed
-def courses_figure(panels: Sequence[CoursePanel]) -> Figure:
+def courses_figure(panels: Sequence[Panel[EpochCourse]]) -> Figure:
     """Draw accuracy over epochs: validation as a line, training dashed, a colour per classifier.
 
     Args:
         panels: From left to right, three to a row.
     """
-    labels = [course.label for panel in panels for course in panel.courses]
+    labels = [course.label for panel in panels for course in panel.lines]
     figure, axes = _panels(len(panels), labels, "epoch", "accuracy")
     handles: dict[str, Artist] = {}
     drawn = 0
     for ax, panel in zip(axes, panels, strict=True):
         plot_courses(ax, panel, first_colour=drawn)
-        drawn += len(panel.courses)
+        drawn += len(panel.lines)
         artists, names = ax.get_legend_handles_labels()
         handles |= dict(zip(names, artists, strict=True))
-    levels = {_level_label(*panel.level) for panel in panels}
+    levels = {_level_label(*panel.level) for panel in panels if panel.level is not None}
     handles = dict(sorted(handles.items(), key=lambda item: item[0] in levels))
     handles["validation"] = Line2D([], [], color="gray", lw=1.2)
     handles["training, as seen"] = Line2D([], [], color="gray", lw=0.9, ls="--")
@@ -319,9 +292,9 @@ def courses_figure(panels: Sequence[CoursePanel]) -> Figure:
     return figure
 
 
-def plot_courses(ax: Axes, panel: CoursePanel, *, first_colour: int = 0) -> None:
+def plot_courses(ax: Axes, panel: Panel[EpochCourse], *, first_colour: int = 0) -> None:
     """Draw the courses of one panel, with the colours of classes from the given one on."""
-    for index, course in enumerate(panel.courses, first_colour):
+    for index, course in enumerate(panel.lines, first_colour):
         colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
         epochs = range(1, len(course.validation) + 1)
         ax.plot(epochs, course.validation, color=colour, lw=1.2, label=course.label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nefbench.plots.study import PointPanel, PointSet, points_figure
+from nefbench.plots.study import Panel, PointSet, points_figure
 from studies.estimates import spearman_estimate
 from studies.questions.answer import (
     Answer,
@@ -55,7 +55,7 @@ def clusters_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
         columns=("source", "datasets", "rho"),
         rows=rows,
         figure=points_figure(
-            [PointPanel("", sets, ("chance", found[0].chance_accuracy))],
+            [Panel("", sets, ("chance", found[0].chance_accuracy))],
             x="NMI of clusters and classes",
             y="test accuracy",
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from nefbench.plots.study import PointPanel, PointSet, points_figure
+from nefbench.plots.study import Panel, PointSet, points_figure
 from studies.questions.answer import (
     Answer,
     Evidence,
@@ -38,7 +38,7 @@ def distance_and_steps(evidence: Evidence) -> Answer | Unanswered:
                 (source, field, init, count, round(distance, 4), round(pair, 4))
                 for count, distance, pair in zip(steps, distances, apart, strict=True)
             ]
-        panels.append(PointPanel(f"{field} on {source}", sets))
+        panels.append(Panel(f"{field} on {source}", sets))
     last = max(found, key=lambda r: r.num_steps).num_steps
     ends = [row for row in rows if row[3] == last]
     lowest, highest = min(row[4] for row in ends), max(row[4] for row in ends)

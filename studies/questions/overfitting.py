@@ -11,7 +11,7 @@ from classifiers import ClassifierReport
 from classifiers.report import Epoch
 from classifiers.train import REPORT_NAME
 from nefbench.config import config_from_mapping
-from nefbench.plots.study import CoursePanel, EpochCourse, courses_figure
+from nefbench.plots.study import EpochCourse, Panel, courses_figure
 from studies.questions.answer import Answer, Evidence, Unanswered, basis_of, grouped
 from studies.results import TrialResult
 
@@ -83,7 +83,7 @@ def overfitting_and_size(evidence: Evidence) -> Answer | Unanswered:
         ],
         figure=courses_figure(
             [
-                CoursePanel(f"{kind}, {where}", [_course(one) for one in same], level)
+                Panel(f"{kind}, {where}", [_course(one) for one in same], level)
                 for (kind,), same in kinds.items()
             ]
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nefbench.plots.study import StepPanel, StepPath, steps_figure
+from nefbench.plots.study import Panel, StepPath, steps_figure
 from studies.estimates import mean_estimate
 from studies.questions.answer import Answer, Evidence, Unanswered, basis_of, by_group, grouped
 from studies.results import TrialResult
@@ -54,7 +54,7 @@ def quality_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
         if paths:
             source, field, classifier = group
             level = ("chance", results[0].chance_accuracy)
-            panels.append(StepPanel(f"{field} on {source}, {classifier}", paths, level))
+            panels.append(Panel(f"{field} on {source}, {classifier}", paths, level))
     if not rows:
         return Unanswered(_KEY, _QUESTION, _NEEDS)
     unit = {"psnr_db": "mean PSNR in dB", "iou": "mean IoU"}[used[0].measures.quality_name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nefbench.plots.study import PointPanel, PointSet, points_figure
+from nefbench.plots.study import Panel, PointSet, points_figure
 from studies.estimates import spearman_estimate
 from studies.questions.answer import (
     Answer,
@@ -69,7 +69,7 @@ def ratio_and_accuracy(evidence: Evidence) -> Answer | Unanswered:
             ]
         source, field, classifier = group
         level = ("chance", results[0].chance_accuracy)
-        panels.append(PointPanel(f"{field} on {source}, {classifier}", sets, level))
+        panels.append(Panel(f"{field} on {source}, {classifier}", sets, level))
         rises, falls = rises + (rho.low > 0), falls + (rho.high < 0)
         meaning = "no relation is to be seen"
         if rho.excludes_zero:

@@ -11,7 +11,7 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from nefbench.plots.study import PointPanel, PointSet, points_figure
+from nefbench.plots.study import Panel, PointSet, points_figure
 from studies.questions.answer import Answer, Evidence, Unanswered
 
 _FEWEST = 8
@@ -125,7 +125,7 @@ def pareto_front(evidence: Evidence) -> Answer | Unanswered:
             (t.number, round(_first(t), 4), round(t.values[1], 3), _settings(t)) for t in front
         ],
         figure=points_figure(
-            [PointPanel("", sets)], x="second objective (quality: PSNR in dB, IoU)",
+            [Panel("", sets)], x="second objective (quality: PSNR in dB, IoU)",
             y="first objective (validation accuracy)",
         ),
         drawn_columns=("trial", "first_objective", "second_objective", "on_front"),
@@ -195,7 +195,7 @@ def _history(trials: Sequence[FrozenTrial]) -> Figure:
         PointSet("value of a trial", numbers, [value for _, value, _ in course]),
         PointSet("best so far", numbers, [best for _, _, best in course], joined=True),
     ]
-    return points_figure([PointPanel("", sets)], x="trial", y="first objective")
+    return points_figure([Panel("", sets)], x="trial", y="first objective")
 
 
 def _range(values: Sequence[object]) -> tuple[str, str]:

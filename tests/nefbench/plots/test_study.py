@@ -4,12 +4,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from nefbench.plots.study import (
-    CoursePanel,
     EpochCourse,
-    PointPanel,
+    Panel,
     PointSet,
     StartBars,
-    StepPanel,
     StepPath,
     courses_figure,
     points_figure,
@@ -20,9 +18,9 @@ from nefbench.plots.study import (
 LONG = "random start, fouriernet on a source with a long name"
 
 
-def panels(count: int) -> list[PointPanel]:
+def panels(count: int) -> list[Panel]:
     return [
-        PointPanel(
+        Panel(
             f"panel {index}",
             [
                 PointSet("shared start, width 8", [5, 50, 500], [0.2, 0.6, 0.5], joined=True),
@@ -63,7 +61,7 @@ def test_a_panel_each_and_one_legend_that_fits(count: int) -> None:
 
 def test_a_set_looks_the_same_in_every_panel() -> None:
     first, second = panels(2)
-    only = PointPanel("other", second.sets[1:])
+    only = Panel("other", second.lines[1:])
 
     figure = points_figure([first, only], x="x", y="y")
 
@@ -111,7 +109,7 @@ def test_paths_have_a_colour_per_number_of_steps_a_marker_per_width_and_hollow_r
     ]
 
     figure = steps_figure(
-        [StepPanel(f"panel {index}", paths, ("chance", 0.1)) for index in range(count)],
+        [Panel(f"panel {index}", paths, ("chance", 0.1)) for index in range(count)],
         x="PSNR in dB", y="test accuracy",
     )  # fmt: skip
 
@@ -142,8 +140,8 @@ def test_courses_show_validation_and_training_in_one_colour_per_classifier() -> 
 
     figure = courses_figure(
         [
-            CoursePanel("mlp", [course], ("chance", 0.1)),
-            CoursePanel("gnn", [other], ("chance", 0.1)),
+            Panel("mlp", [course], ("chance", 0.1)),
+            Panel("gnn", [other], ("chance", 0.1)),
         ]
     )
 
